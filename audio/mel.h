@@ -1,0 +1,42 @@
+// The mel front end of PaSST as an op on waveforms, with its training-time jitter and masks.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/mel.h"
+#include "tensor/tensor.h"
+
+namespace onpa::audio {
+
+/// Front-end settings; they travel inside checkpoints. Source: arXiv:2110.05069.
+struct MelConfig {
+  int rate_hz = 32000;
+  int mels = 128;
+  int win_samples = 800;
+  int hop_samples = 320;
+  float fmin_hz = 0;
+  float fmax_hz = 15000;
+  float preemphasis = 0.97f;
+  float log_offset = 1e-5f;
+  float mean = -4.5f, std = 5.0f;  // y = (ln(mel + log_offset) - mean) / std
+
+  std::int64_t frames(std::int64_t samples) const { return 1 + (samples - 1) / hop_samples; }
+};
+
+/// Training-time randomness of the front end; all off by default.
+struct MelAugment {
+  int fmin_range_hz = 0;  // fmin drawn from {0 .. range - 1}, once per batch; PaSST: 10
+  int fmax_range_hz = 0;  // fmax = fmax + range / 2 - {0 .. range - 1}; PaSST: 2000
+  int freq_mask = 0;      // SpecAugment widths drawn from [0, param); PaSST: 48
+  int time_mask = 0;      // PaSST: 192
+};
+
+/// wave (B, S) f32 in [-1, 1] to (B, mels, frames(S)). Not differentiable. Throws Error if S is
+/// under 515 samples. Parity: AugmentMelSTFT of the public PaSST code in eval mode.
+Tensor log_mel(const Tensor& wave, const MelConfig& config);
+
+/// As log_mel with the draws of a training step: row b uses key.sample of ids[b] for its masks.
+Tensor log_mel_train(const Tensor& wave, const MelConfig& config, const MelAugment& augment,
+                     std::uint64_t seed, std::uint64_t step, const std::vector<std::uint64_t>& ids);
+
+}  // namespace onpa::audio

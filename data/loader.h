@@ -1,0 +1,97 @@
+// Batches of decoded audio in an order that depends on (seed, epoch) alone, prepared by worker
+// threads.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "audio/decode.h"
+#include "data/dataset.h"
+#include "tensor/tensor.h"
+
+namespace onpa::data {
+
+/// The order of [0, n) in an epoch: a permutation from (seed, epoch), or the identity.
+std::vector<std::int64_t> epoch_order(std::int64_t n, std::uint64_t seed, std::uint64_t epoch,
+                                      bool shuffle);
+
+/// A cache of decoded PCM on disk: 16-bit mono at the model's rate, one file a track, each with an
+/// xxh3 checksum; the oldest files go when `max_bytes` is exceeded. A damaged entry is decoded
+/// again.
+class PcmCache {
+ public:
+  PcmCache(std::filesystem::path folder, std::uint64_t max_bytes);
+  /// Samples of `path` from the cache, or from `decode` (which may throw), then cached.
+  /// Thread-safe.
+  std::vector<float> get(const std::filesystem::path& path,
+                         const std::function<audio::Clip()>& decode);
+  struct Stats {
+    std::uint64_t hits = 0, misses = 0, bytes = 0, evicted = 0, damaged = 0;
+  };
+  Stats stats() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+struct LoaderOptions {
+  std::int64_t batch_size = 8;
+  double seconds = 0;  // clip length given to the model; 0: the longest clip of the batch
+  bool shuffle = true;
+  bool train = true;  // random crop, gain, roll, wave mixup; else from the start
+  bool drop_last = false;
+  std::uint64_t seed = 0;
+  int workers = 2;           // 0: decode in the calling thread
+  int prefetch_batches = 4;  // >= 1
+  int gain_low_db = 0, gain_high_db = 0;
+  std::int64_t roll_samples = 0;
+  float wave_mixup_probability = 0;
+  double max_bad_fraction = 0.01;      // of the epoch's tracks; above it: Error (kBadData)
+  std::filesystem::path cache_folder;  // empty: no PCM cache
+  std::uint64_t cache_bytes = std::uint64_t{20} << 30;
+};
+
+struct AudioBatch {
+  Tensor wave;                     // (B, S) f32
+  Tensor target;                   // (B, 1) f32, mixed where the waveform was
+  std::vector<std::int64_t> rows;  // index into DataSet::tracks
+  std::vector<std::uint64_t> ids;  // same, as random-stream sample numbers
+};
+
+/// A track that could not be used.
+struct BadTrack {
+  std::int64_t row = 0;
+  std::string path, reason;
+};
+
+/// Iterates one epoch at a time. A bad file is skipped, counted and listed; the batch it belonged
+/// to is filled up from the next tracks, so batches stay full. Batches are the same for any
+/// `workers`.
+class AudioLoader {
+ public:
+  AudioLoader(const DataSet& data, std::vector<std::int64_t> rows, LoaderOptions options);
+  ~AudioLoader();
+  AudioLoader(const AudioLoader&) = delete;
+
+  /// Starts epoch `epoch` at batch `first_batch` (for resuming).
+  void start_epoch(std::uint64_t epoch, std::int64_t first_batch = 0);
+  /// The next batch, or false at the epoch's end. Rethrows a worker's error.
+  bool next(AudioBatch& batch);
+  /// Upper bound: bad files can make an epoch shorter.
+  std::int64_t batches_per_epoch() const;
+  /// Bad tracks met so far in this run, each once.
+  std::vector<BadTrack> bad_tracks() const;
+  /// Seconds that next() spent waiting.
+  double wait_seconds() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace onpa::data

@@ -1,0 +1,48 @@
+// Delimited text (CSV) as typed columns, RFC 4180 with the liberties that real files take.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace onpa::data {
+
+/// All cells as text, column names from the header.
+class Table {
+ public:
+  /// Reads a CSV: quotes (commas, quotes and newlines inside), BOM, CRLF or LF, an empty first
+  /// header (a row index), no final newline. Throws Error (kBadData) naming file, line and column
+  /// for ragged rows, an unclosed quote, NUL bytes or duplicate headers; kInputMissing if not
+  /// there.
+  static Table read_csv(const std::filesystem::path& path);
+  static Table parse_csv(std::string_view text, const std::string& name);
+
+  std::int64_t rows() const { return rows_; }
+  const std::vector<std::string>& columns() const { return columns_; }
+  /// Index of a column, or -1. find_any takes the first alias that is there.
+  int find(std::string_view column) const;
+  int find_any(const std::vector<std::string>& aliases) const;
+  std::string_view cell(std::int64_t row, int column) const;
+  /// Line of the file on which a row starts, 1-based.
+  std::int64_t line(std::int64_t row) const { return lines_[row]; }
+  const std::string& name() const { return name_; }
+
+ private:
+  friend class CsvParser;
+  std::string name_;
+  std::vector<std::string> columns_;
+  std::string text_;               // unescaped cells, back to back
+  std::vector<std::size_t> ends_;  // end of cell (row * columns + column) in text_
+  std::vector<std::int64_t> lines_;
+  std::int64_t rows_ = 0;
+};
+
+/// The finite number that a whole cell spells; false for anything else (text, "", "nan", "1e999").
+bool parse_number(std::string_view cell, double& value);
+
+/// One CSV line (with "\n") with quoting where needed.
+std::string csv_line(const std::vector<std::string>& cells);
+
+}  // namespace onpa::data

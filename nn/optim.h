@@ -1,0 +1,60 @@
+// Optimizers over a flat parameter buffer; their state is flat too, and saved by name.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor/flat_params.h"
+
+namespace onpa::nn {
+
+struct OptimizerConfig {
+  std::string kind = "adamw";  // adamw | sgd
+  float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
+  float weight_decay = 1e-4f;
+  float momentum = 0.9f;  // sgd
+  bool nesterov = true;   // sgd
+  float clip_norm = 0;    // 0: none; as torch.nn.utils.clip_grad_norm_
+};
+
+class Optimizer {
+ public:
+  /// Throws Error (kConfig) for an unknown kind or a value out of range.
+  Optimizer(const OptimizerConfig& config, const FlatParams& params);
+  /// One update from params.grad(). Returns the gradient's norm before clipping; if it is not
+  /// finite nothing is changed.
+  double step(float lr, float grad_scale = 1.0f);
+  std::int64_t step_count() const { return step_count_; }
+  void set_step_count(std::int64_t count) { step_count_ = count; }
+  /// State buffers in the layout of the parameters ("m", "v" or "momentum").
+  std::vector<std::pair<std::string, Tensor>> state() const { return state_; }
+
+ private:
+  OptimizerConfig config_;
+  const FlatParams& params_;
+  std::vector<std::pair<std::string, Tensor>> state_;
+  std::int64_t step_count_ = 0;
+};
+
+/// Running average of parameters: EMA (fixed decay) or SWA (equal weights).
+class AveragedParams {
+ public:
+  explicit AveragedParams(const FlatParams& params);
+  void update_ema(float decay);
+  void update_swa();  // equal average of all calls
+  const Tensor& data() const { return average_; }
+  std::int64_t count() const { return count_; }
+  void set_count(std::int64_t count) { count_ = count; }
+  /// Exchanges the averaged and the live parameters (call again to undo).
+  void swap();
+
+ private:
+  const FlatParams& params_;
+  Tensor average_;
+  std::int64_t count_ = 0;
+};
+
+}  // namespace onpa::nn

@@ -1,0 +1,72 @@
+// PaSST, the patchout spectrogram transformer. Source: arXiv:2110.05069; parity: the public
+// hear21passt package (features and logits).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/module.h"
+#include "tensor/ops/patch.h"
+
+namespace onpa::nn {
+
+struct PasstConfig {
+  std::int64_t mels = 128;
+  std::int64_t patch_f = 16, patch_t = 16;
+  std::int64_t stride_f = 10, stride_t = 10;
+  std::int64_t table_t = 99;  // columns of the time table
+  std::int64_t width = 768, heads = 12, depth = 12, mlp = 3072;
+  std::int64_t outputs = 527;  // classes, or 1 for regression
+  bool head_dist = true;       // carry the unused distillation head of published files
+
+  std::int64_t grid_f() const { return (mels - patch_f) / stride_f + 1; }
+  std::int64_t grid_t(std::int64_t frames) const { return (frames - patch_t) / stride_t + 1; }
+  /// "passt-s" (12 blocks), "passt-l" (7 blocks, width 768), "passt-xs" (mels 32, patch 8, stride
+  /// 5, width 64, depth 2, heads 4: tests and the demo). Throws Error (kConfig) for another name.
+  static PasstConfig preset(const std::string& name);
+  /// Throws Error (kConfig) naming the field that is out of range.
+  void validate() const;
+};
+
+/// How many columns, rows and single patches a training step leaves out.
+struct Patchout {
+  std::int64_t time = 0, freq = 0, unstructured = 0;
+};
+
+/// Kept grid cells f * grid_t + t, ascending. Throws Error (kConfig) if fewer than one would be
+/// kept.
+std::vector<std::int32_t> draw_patchout(const Patchout& patchout, std::int64_t grid_f,
+                                        std::int64_t grid_t, std::uint64_t seed,
+                                        std::uint64_t step);
+
+class Passt : public Module {
+ public:
+  explicit Passt(const PasstConfig& config);
+  ~Passt() override;
+
+  /// Truncated normal 0.02 etc., as the public code; depends on `seed` alone.
+  void initialize(std::uint64_t seed);
+
+  struct Output {
+    Tensor logits;    // (B, outputs)
+    Tensor features;  // (B, width): mean of class and distillation token
+  };
+  /// mel (B, mels, T). In training mode draws patchout and the time offset from (seed, step); in
+  /// eval mode uses all patches and offset 0. More frames than the table covers are cut off.
+  /// Throws Error if mels disagree or T is under one patch.
+  Output forward(const Tensor& mel, const Patchout& patchout = {}, std::uint64_t seed = 0,
+                 std::uint64_t step = 0) const;
+  /// As forward with a given grid (parity tests).
+  Output forward_grid(const Tensor& mel, const ops::PatchGrid& grid) const;
+
+  const PasstConfig& config() const { return config_; }
+
+ private:
+  struct Parts;
+  PasstConfig config_;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace onpa::nn

@@ -1,0 +1,47 @@
+#include "tensor/flat_params.h"
+
+#include <set>
+
+namespace onpa {
+namespace {
+
+constexpr std::int64_t kSlotAlignment = 16;  // elements: 64 bytes
+
+}  // namespace
+
+FlatParams::FlatParams(std::vector<std::pair<std::string, Tensor*>> parameters) {
+  std::set<std::string> names;
+  std::int64_t total = 0;
+  for (const auto& [name, tensor] : parameters) {
+    ONPA_CHECK(names.insert(name).second, "flat params: duplicate name ", name);
+    ONPA_CHECK(tensor->dtype() == DType::kF32, "flat params: ", name, " is not f32");
+    slots_.push_back({name, tensor->shape(), total, tensor->numel()});
+    parameters_.push_back(tensor);
+    total += (tensor->numel() + kSlotAlignment - 1) / kSlotAlignment * kSlotAlignment;
+  }
+  data_ = Tensor::zeros({total});
+  grad_ = Tensor::zeros({total});
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    Tensor moved = view(data_, slots_[i]);
+    moved.copy_from(*parameters_[i]);
+    moved.set_requires_grad(parameters_[i]->requires_grad());
+    moved.bind_grad(view(grad_, slots_[i]));
+    *parameters_[i] = moved;
+  }
+}
+
+Tensor FlatParams::view(const Tensor& buffer, const FlatSlot& slot) const {
+  return buffer.slice(slot.offset, slot.offset + slot.numel).view(slot.shape);
+}
+
+void FlatParams::clear_grad() {
+  for (Tensor* parameter : parameters_) parameter->clear_grad();
+}
+
+void FlatParams::finish_grad() {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (!parameters_[i]->grad().defined()) view(grad_, slots_[i]).zero();
+  }
+}
+
+}  // namespace onpa

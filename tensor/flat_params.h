@@ -1,0 +1,44 @@
+// FlatParams: all parameters of a model in one allocation, their gradients in a second of the same
+// layout, so that an optimizer step, a clip or an all-reduce is one pass over one buffer.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace onpa {
+
+struct FlatSlot {
+  std::string name;
+  Shape shape;
+  std::int64_t offset = 0;  // elements from the start of the buffers; a multiple of 16
+  std::int64_t numel = 0;
+};
+
+class FlatParams {
+ public:
+  /// Moves the given parameters (name, handle) into one buffer: each handle now points into it, and
+  /// its gradient is bound to the same place of grad(). All f32; names unique. Padding stays 0.
+  explicit FlatParams(std::vector<std::pair<std::string, Tensor*>> parameters);
+
+  const std::vector<FlatSlot>& slots() const { return slots_; }
+  const Tensor& data() const { return data_; }          // (numel)
+  const Tensor& grad() const { return grad_; }          // (numel)
+  std::int64_t numel() const { return data_.numel(); }  // padding included
+  /// View of one parameter's part of a buffer of this layout (data, grad, moment, average).
+  Tensor view(const Tensor& buffer, const FlatSlot& slot) const;
+
+  /// Forgets all gradients; the next backward pass overwrites them.
+  void clear_grad();
+  /// Zeroes the gradients that no backward pass has written since clear_grad(); call before the
+  /// optimizer reads grad().
+  void finish_grad();
+
+ private:
+  std::vector<FlatSlot> slots_;
+  std::vector<Tensor*> parameters_;
+  Tensor data_, grad_;
+};
+
+}  // namespace onpa

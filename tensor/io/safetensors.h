@@ -1,0 +1,34 @@
+// safetensors files: a JSON header and raw little-endian data.
+// Source: https://github.com/huggingface/safetensors (format).
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace onpa::io {
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+struct SafetensorsFile {
+  NamedTensors tensors;  // F32, F64, I32, I64 as they are; F16 and BF16 widened to f32
+  std::map<std::string, std::string> metadata;
+  /// The tensor of that name, undefined if there is none.
+  Tensor find(const std::string& name) const;
+};
+
+/// Reads a whole file. Everything in the header is checked before it is used: length, JSON depth,
+/// duplicate names, dtypes, shapes against byte ranges, overlaps and holes. Throws Error
+/// (kBadCheckpoint) naming file, tensor and reason; kInputMissing if there is no file.
+SafetensorsFile read_safetensors(const std::filesystem::path& path);
+
+/// Writes f32, f64, i32 and i64 tensors. Every write is checked and the file is synced. Throws
+/// Error (kCannotCreate, kIo).
+void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace onpa::io
