@@ -1,0 +1,225 @@
+#include "nn/passt.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/philox.h"
+#include "nn/init.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+#include "nn/transformer.h"
+#include "tensor/ops/index.h"
+
+namespace onpa::nn {
+namespace {
+
+constexpr std::int64_t kPrefixTokens = 2;  // class and distillation
+constexpr float kNormEps = 1e-6f;
+constexpr float kHeadNormEps = 1e-5f;  // the head keeps its framework's default
+
+// The patch convolution's parameters, named as the public file names them.
+class PatchProjection : public Module {
+ public:
+  PatchProjection(std::int64_t width, std::int64_t patch_f, std::int64_t patch_t)
+      : weight(add_parameter("weight", {width, 1, patch_f, patch_t})),
+        bias(add_parameter("bias", {width})) {}
+  Tensor& weight;
+  Tensor& bias;
+};
+
+// `count` of the numbers 0..n-1, ascending; all sets are equally likely.
+std::vector<std::int32_t> choose(std::int64_t n, std::int64_t count, Philox& rng) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(n));
+  std::iota(all.begin(), all.end(), 0);
+  if (count == n) return all;
+  rng.shuffle(all);
+  all.resize(static_cast<std::size_t>(count));
+  std::ranges::sort(all);
+  return all;
+}
+
+void check_positive(const char* field, std::int64_t value) {
+  if (value < 1) fail(ExitCode::kConfig, "passt: ", field, " is ", value, ", want at least 1");
+}
+
+}  // namespace
+
+PasstConfig PasstConfig::preset(const std::string& name) {
+  PasstConfig config;
+  if (name == "passt-s") return config;
+  if (name == "passt-l") {
+    config.depth = 7;
+    return config;
+  }
+  if (name == "passt-xs") {
+    config.mels = 32;
+    config.patch_f = config.patch_t = 8;
+    config.stride_f = config.stride_t = 5;
+    config.table_t = 19;
+    config.width = 64;
+    config.heads = 4;
+    config.depth = 2;
+    config.mlp = 256;
+    config.outputs = 1;
+    config.head_dist = false;
+    return config;
+  }
+  fail(ExitCode::kConfig, "passt: no preset '", name, "', want passt-s, passt-l or passt-xs");
+}
+
+void PasstConfig::validate() const {
+  check_positive("mels", mels);
+  check_positive("patch_f", patch_f);
+  check_positive("patch_t", patch_t);
+  check_positive("stride_f", stride_f);
+  check_positive("stride_t", stride_t);
+  check_positive("table_t", table_t);
+  check_positive("width", width);
+  check_positive("heads", heads);
+  check_positive("depth", depth);
+  check_positive("mlp", mlp);
+  check_positive("outputs", outputs);
+  if (patch_f > mels) {
+    fail(ExitCode::kConfig, "passt: patch_f is ", patch_f, ", want at most mels (", mels, ")");
+  }
+  if (width % heads != 0) {
+    fail(ExitCode::kConfig, "passt: heads is ", heads, ", want a divisor of width (", width, ")");
+  }
+}
+
+std::vector<std::int32_t> draw_patchout(const Patchout& patchout, std::int64_t grid_f,
+                                        std::int64_t grid_t, std::uint64_t seed,
+                                        std::uint64_t step) {
+  const auto kept_of = [](const char* field, std::int64_t dropped, std::int64_t total) {
+    if (dropped < 0 || dropped >= total) {
+      fail(ExitCode::kConfig, "patchout: ", field, " drops ", dropped, " of ", total,
+           ", want 0 to ", total - 1);
+    }
+    return total - dropped;
+  };
+  const std::int64_t kept_t = kept_of("time", patchout.time, grid_t);
+  const std::int64_t kept_f = kept_of("freq", patchout.freq, grid_f);
+  const std::int64_t kept = kept_of("unstructured", patchout.unstructured, kept_t * kept_f);
+
+  Philox rng({.seed = seed, .stream = kStreamPatchout, .step = step});
+  const std::vector<std::int32_t> columns = choose(grid_t, kept_t, rng);
+  const std::vector<std::int32_t> rows = choose(grid_f, kept_f, rng);
+  std::vector<std::int32_t> keep;
+  for (const std::int32_t i : choose(kept_t * kept_f, kept, rng)) {
+    keep.push_back(static_cast<std::int32_t>(rows[static_cast<std::size_t>(i / kept_t)] * grid_t +
+                                             columns[static_cast<std::size_t>(i % kept_t)]));
+  }
+  return keep;
+}
+
+// The children, in the order of the public file.
+struct Passt::Parts {
+  explicit Parts(const PasstConfig& c)
+      : projection(c.width, c.patch_f, c.patch_t),
+        norm(c.width, kNormEps),
+        head_norm(c.width, kHeadNormEps),
+        head(c.width, c.outputs) {
+    for (std::int64_t i = 0; i < c.depth; ++i) {
+      blocks.push_back(std::make_unique<Block>(c.width, c.heads, c.mlp));
+    }
+    if (c.head_dist) head_dist = std::make_unique<Linear>(c.width, c.outputs);
+  }
+
+  Tensor *cls = nullptr, *dist = nullptr, *prefix_pos = nullptr, *freq_pos = nullptr,
+         *time_pos = nullptr;
+  PatchProjection projection;
+  std::vector<std::unique_ptr<Block>> blocks;
+  LayerNorm norm, head_norm;
+  Linear head;
+  std::unique_ptr<Linear> head_dist;
+};
+
+Passt::Passt(const PasstConfig& config) : config_(config) {
+  config_.validate();
+  const PasstConfig& c = config_;
+  parts_ = std::make_unique<Parts>(c);
+  Parts& p = *parts_;
+  p.cls = &add_parameter("cls_token", {1, 1, c.width});
+  p.dist = &add_parameter("dist_token", {1, 1, c.width});
+  p.prefix_pos = &add_parameter("new_pos_embed", {1, kPrefixTokens, c.width});
+  p.freq_pos = &add_parameter("freq_new_pos_embed", {1, c.width, c.grid_f(), 1});
+  p.time_pos = &add_parameter("time_new_pos_embed", {1, c.width, 1, c.table_t});
+  add_module("patch_embed.proj", p.projection);
+  for (std::size_t i = 0; i < p.blocks.size(); ++i) {
+    add_module("blocks." + std::to_string(i), *p.blocks[i]);
+  }
+  add_module("norm", p.norm);
+  add_module("head.0", p.head_norm);
+  add_module("head.1", p.head);
+  if (p.head_dist) add_module("head_dist", *p.head_dist);
+}
+
+Passt::~Passt() = default;
+
+void Passt::initialize(std::uint64_t seed) {
+  // Bound of the convolution as torch.nn.Conv2d draws it; everything else as timm's ViT.
+  const double conv_bound = 1 / std::sqrt(static_cast<double>(config_.patch_f * config_.patch_t));
+  std::uint64_t index = 0;
+  for (const NamedParameter& parameter : parameters()) {
+    const std::string& name = parameter.name;
+    const Tensor& x = parameter.tensor;
+    const bool is_norm = name.find("norm") != std::string::npos || name.starts_with("head.0.");
+    if (name.starts_with("patch_embed.")) {
+      fill_uniform(x, conv_bound, seed, index);
+    } else if (is_norm) {
+      fill_constant(x, name.ends_with(".weight") ? 1.0f : 0.0f);
+    } else if (name.ends_with(".bias")) {
+      fill_constant(x, 0);
+    } else {
+      fill_trunc_normal(x, 0.02, 2.0, seed, index);
+    }
+    ++index;
+  }
+}
+
+Passt::Output Passt::forward(const Tensor& mel, const Patchout& patchout, std::uint64_t seed,
+                             std::uint64_t step) const {
+  ONPA_CHECK(mel.defined() && mel.shape().rank() == 3 && mel.size(1) == config_.mels, "passt: mel ",
+             mel.shape(), ", want (B, ", config_.mels, ", T)");
+  if (mel.size(2) < config_.patch_t) {
+    fail(ExitCode::kBadData, "passt: ", mel.size(2), " mel frames, want at least ",
+         config_.patch_t);
+  }
+  ops::PatchGrid grid;
+  grid.stride_f = config_.stride_f;
+  grid.stride_t = config_.stride_t;
+  grid.grid_f = config_.grid_f();
+  grid.grid_t = std::min(config_.grid_t(mel.size(2)), config_.table_t);
+  if (training()) {
+    if (grid.grid_t < config_.table_t) {
+      Philox rng({.seed = seed, .stream = kStreamTimeOffset, .step = step});
+      grid.time_offset = rng.below(static_cast<std::uint32_t>(config_.table_t - grid.grid_t + 1));
+    }
+    grid.keep = draw_patchout(patchout, grid.grid_f, grid.grid_t, seed, step);
+  }
+  return forward_grid(mel, grid);
+}
+
+Passt::Output Passt::forward_grid(const Tensor& mel, const ops::PatchGrid& grid) const {
+  const Parts& p = *parts_;
+  Tensor x = ops::patch_tokens(mel,
+                               {.weight = p.projection.weight,
+                                .bias = p.projection.bias,
+                                .cls = *p.cls,
+                                .dist = *p.dist,
+                                .prefix_pos = *p.prefix_pos,
+                                .freq_pos = *p.freq_pos,
+                                .time_pos = *p.time_pos},
+                               grid);
+  // The head reads the two leading tokens only, so the last block works out only those.
+  for (std::size_t i = 0; i < p.blocks.size(); ++i) {
+    x = p.blocks[i]->forward(x, i + 1 == p.blocks.size() ? kPrefixTokens : 0);
+  }
+  Output out;
+  out.features = ops::leading_mean(p.norm.forward(x), kPrefixTokens);
+  out.logits = p.head.forward(p.head_norm.forward(out.features));
+  return out;
+}
+
+}  // namespace onpa::nn
