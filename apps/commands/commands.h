@@ -1,0 +1,91 @@
+// The verbs of the command `onpa`: what the command line asked for, and one function per verb.
+// Parsing lives in apps/onpa.cpp alone; a verb sees plain values.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace onpa::apps {
+
+/// A configuration file ("" for none) and `section.key=value` texts, in the order given.
+struct ConfigArgs {
+  std::string file;
+  std::vector<std::string> set;
+};
+
+struct PrepareArgs {
+  std::string csv;
+  std::string audio;                 // folder of audio files named by track id; "" for none
+  std::string out;                   // data set folder to write
+  std::string features = "paper10";  // paper10 | printed8 | comma-separated column names
+  double train_fraction = 0.8;       // (0, 1)
+  std::string undersample = "none";  // none | min | median | q0.25 | 200
+  double bin_width = 5;              // popularity points
+  double min_popularity = 0;         // tracks below are dropped
+  std::uint64_t seed = 1;
+};
+
+struct TrainArgs {
+  std::string model;  // passt | dense
+  std::string data;   // data set folder
+  std::string run;    // run folder, made if missing
+  ConfigArgs config;
+  std::string resume = "auto";  // auto | must | no
+  std::string init_from;        // weights to start from; "" for none
+  bool quiet = false;
+};
+
+struct EvalArgs {
+  std::vector<std::string> runs;  // one or more run folders
+  std::string data;               // "" for the data set that the first run was trained on
+  std::string by;                 // "genre" or ""
+  std::string out;                // folder of the tables; "" for the first run's folder
+  std::int64_t batch_size = 16;
+};
+
+struct PredictArgs {
+  std::string model;                // run folder, checkpoint folder or safetensors file
+  std::vector<std::string> inputs;  // audio files, folders of them, or CSV files (dense)
+  bool json = false;
+};
+
+struct EmbedArgs {
+  std::string model;
+  std::vector<std::string> inputs;
+  std::string out;  // .npy, f32 (inputs, width)
+};
+
+struct MelArgs {
+  std::string input;
+  std::string out;  // .npy, f32 (mels, frames)
+  int mels = 128;
+};
+
+struct InspectArgs {
+  std::string path;  // safetensors file, checkpoint, run or data set folder, or a preset's name
+};
+
+struct EnvArgs {
+  bool json = false;
+};
+
+struct DemoArgs {
+  bool full = false;
+  std::string out = "demo";
+  std::uint64_t seed = 1;
+};
+
+/// Each verb returns an exit code and throws onpa::Error for a failure that a person can act on.
+/// Results go to stdout, logs and progress to stderr.
+int run_prepare(const PrepareArgs& args);
+int run_train(const TrainArgs& args);
+int run_eval(const EvalArgs& args);
+int run_predict(const PredictArgs& args);
+int run_embed(const EmbedArgs& args);
+int run_mel(const MelArgs& args);
+int run_inspect(const InspectArgs& args);
+int run_env(const EnvArgs& args);
+int run_demo(const DemoArgs& args);
+
+}  // namespace onpa::apps
