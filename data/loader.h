@@ -20,17 +20,18 @@ std::vector<std::int64_t> epoch_order(std::int64_t n, std::uint64_t seed, std::u
                                       bool shuffle);
 
 /// A cache of decoded PCM on disk: 16-bit mono at the model's rate, one file a track, each with an
-/// xxh3 checksum; the oldest files go when `max_bytes` is exceeded. A damaged entry is decoded
-/// again.
+/// xxh3 checksum; the oldest files go when `max_bytes` is exceeded. An entry that is damaged, or
+/// older than its source, is decoded again. Several threads and processes may share a folder; a
+/// full disk costs only speed.
 class PcmCache {
  public:
   PcmCache(std::filesystem::path folder, std::uint64_t max_bytes);
-  /// Samples of `path` from the cache, or from `decode` (which may throw), then cached.
-  /// Thread-safe.
+  /// Samples of `path` from the cache, or from `decode` (which may throw), then cached. They are
+  /// rounded to 16 bits either way, so that a cold cache gives what a warm one does. Thread-safe.
   std::vector<float> get(const std::filesystem::path& path,
                          const std::function<audio::Clip()>& decode);
   struct Stats {
-    std::uint64_t hits = 0, misses = 0, bytes = 0, evicted = 0, damaged = 0;
+    std::uint64_t hits = 0, misses = 0, bytes = 0, evicted = 0, damaged = 0, failed_writes = 0;
   };
   Stats stats() const;
 
@@ -47,7 +48,7 @@ struct LoaderOptions {
   bool drop_last = false;
   std::uint64_t seed = 0;
   int workers = 2;           // 0: decode in the calling thread
-  int prefetch_batches = 4;  // >= 1
+  int prefetch_batches = 4;  // >= 1; decoded ahead of the consumer
   int gain_low_db = 0, gain_high_db = 0;
   std::int64_t roll_samples = 0;
   float wave_mixup_probability = 0;
@@ -61,6 +62,7 @@ struct AudioBatch {
   Tensor target;                   // (B, 1) f32, mixed where the waveform was
   std::vector<std::int64_t> rows;  // index into DataSet::tracks
   std::vector<std::uint64_t> ids;  // same, as random-stream sample numbers
+  std::int64_t next_cursor = 0;    // start_epoch(epoch, next_cursor) continues after this batch
 };
 
 /// A track that could not be used.
@@ -71,20 +73,25 @@ struct BadTrack {
 
 /// Iterates one epoch at a time. A bad file is skipped, counted and listed; the batch it belonged
 /// to is filled up from the next tracks, so batches stay full. Batches are the same for any
-/// `workers`.
+/// `workers`: an item depends on (seed, epoch, row) and the files alone.
+///
+/// A cursor is a position in epoch_order(); skipping bad files makes it run ahead of batch number x
+/// batch size, so a run that is to be resumed saves AudioBatch::next_cursor of its last batch.
 class AudioLoader {
  public:
   AudioLoader(const DataSet& data, std::vector<std::int64_t> rows, LoaderOptions options);
   ~AudioLoader();
   AudioLoader(const AudioLoader&) = delete;
 
-  /// Starts epoch `epoch` at batch `first_batch` (for resuming).
-  void start_epoch(std::uint64_t epoch, std::int64_t first_batch = 0);
-  /// The next batch, or false at the epoch's end. Rethrows a worker's error.
+  /// Starts epoch `epoch` at `cursor`: 0, or the next_cursor of the batch after which to resume.
+  /// May be called in the middle of an epoch.
+  void start_epoch(std::uint64_t epoch, std::int64_t cursor = 0);
+  /// The next batch, or false at the epoch's end. Throws Error (kBadData) with the counts and the
+  /// first reasons when more than max_bad_fraction of the rows are bad; rethrows a worker's error.
   bool next(AudioBatch& batch);
   /// Upper bound: bad files can make an epoch shorter.
   std::int64_t batches_per_epoch() const;
-  /// Bad tracks met so far in this run, each once.
+  /// Bad tracks met so far by this loader, each once.
   std::vector<BadTrack> bad_tracks() const;
   /// Seconds that next() spent waiting.
   double wait_seconds() const;
