@@ -1,0 +1,163 @@
+#include "tensor/ops/patch.h"
+
+#include <string>
+
+#include "kernels/patch.h"
+#include "tensor/dispatch.h"
+
+namespace onpa::ops {
+namespace {
+
+void check_parameter(const Tensor& x, const Tensor& parameter, const char* name,
+                     const Shape& want) {
+  ONPA_CHECK(parameter.defined(), "patch_tokens: ", name, " is undefined, want shape ", want);
+  ONPA_CHECK(parameter.shape() == want, "patch_tokens: ", name, " has shape ", parameter.shape(),
+             ", want ", want);
+  ONPA_CHECK(parameter.dtype() == x.dtype() && parameter.device() == x.device(),
+             "patch_tokens: ", name, " is ", name_of(parameter.dtype()), ", x is ",
+             name_of(x.dtype()), "; dtype and device must agree");
+}
+
+// Names are those of the published checkpoints, which is where a wrong shape comes from.
+void check_params(const Tensor& x, const PatchParams& p, const PatchGrid& grid) {
+  ONPA_CHECK(p.weight.defined() && p.weight.shape().rank() == 4 && p.weight.size(0) >= 1 &&
+                 p.weight.size(1) == 1 && p.weight.size(2) >= 1 && p.weight.size(3) >= 1,
+             "patch_tokens: patch_embed.proj.weight has shape ", p.weight.shape(),
+             ", want (C, 1, PF, PT)");
+  const std::int64_t width = p.weight.size(0);
+  check_parameter(x, p.weight, "patch_embed.proj.weight", p.weight.shape());
+  check_parameter(x, p.bias, "patch_embed.proj.bias", {width});
+  check_parameter(x, p.cls, "cls_token", {1, 1, width});
+  check_parameter(x, p.dist, "dist_token", {1, 1, width});
+  check_parameter(x, p.prefix_pos, "new_pos_embed", {1, 2, width});
+  check_parameter(x, p.freq_pos, "freq_new_pos_embed", {1, width, grid.grid_f, 1});
+  const std::int64_t columns = p.time_pos.defined() && p.time_pos.shape().rank() == 4
+                                   ? p.time_pos.size(3)
+                                   : grid.time_offset + grid.grid_t;
+  check_parameter(x, p.time_pos, "time_new_pos_embed", {1, width, 1, columns});
+  ONPA_CHECK(grid.time_offset >= 0 && grid.time_offset + grid.grid_t <= columns,
+             "patch_tokens: time_new_pos_embed has shape ", p.time_pos.shape(), ", want at least ",
+             Shape{1, width, 1, grid.time_offset + grid.grid_t}, " for ", grid.grid_t,
+             " patches along time from column ", grid.time_offset);
+}
+
+void check_grid(const Tensor& x, const PatchParams& p, const PatchGrid& grid) {
+  ONPA_CHECK(grid.stride_f >= 1 && grid.stride_t >= 1 && grid.grid_f >= 1 && grid.grid_t >= 1,
+             "patch_tokens: strides ", grid.stride_f, " x ", grid.stride_t, " and grid ",
+             grid.grid_f, " x ", grid.grid_t, ", want all >= 1");
+  const std::int64_t mels = (grid.grid_f - 1) * grid.stride_f + p.weight.size(2);
+  const std::int64_t frames = (grid.grid_t - 1) * grid.stride_t + p.weight.size(3);
+  ONPA_CHECK(mels <= x.size(1) && frames <= x.size(2), "patch_tokens: x has shape ", x.shape(),
+             ", a grid of ", grid.grid_f, " x ", grid.grid_t, " patches wants at least (B, ", mels,
+             ", ", frames, ")");
+  std::int64_t previous = -1;
+  for (const std::int32_t cell : grid.keep) {
+    ONPA_CHECK(cell > previous && cell < grid.grid_f * grid.grid_t, "patch_tokens: keep has ", cell,
+               " after ", previous, ", want ascending cells below ", grid.grid_f * grid.grid_t);
+    previous = cell;
+  }
+}
+
+// The kept cells as a tensor, so that they live on the device beside the tokens.
+Tensor kept_cells(const PatchGrid& grid) {
+  if (!grid.keep.empty()) {
+    return Tensor::from<std::int32_t>({static_cast<std::int64_t>(grid.keep.size())}, grid.keep);
+  }
+  const Tensor all = Tensor::empty({grid.grid_f * grid.grid_t}, DType::kI32);
+  std::int32_t cell = 0;
+  for (std::int32_t& i : all.span<std::int32_t>()) i = cell++;
+  return all;
+}
+
+// Backward of patch_tokens; `g` is the grid without its list of cells, which `keep` holds.
+void patch_tokens_backward(const Tensor& dy, const Tensor& x, const PatchParams& p,
+                           const PatchGrid& g, const Tensor& keep) {
+  const GradTarget dweight = grad_target(p.weight), dbias = grad_target(p.bias),
+                   dcls = grad_target(p.cls), ddist = grad_target(p.dist),
+                   dprefix_pos = grad_target(p.prefix_pos), dfreq_pos = grad_target(p.freq_pos),
+                   dtime_pos = grad_target(p.time_pos);
+  on_device(x.device(), [&](auto dev) {
+    with_float(x.dtype(), [&]<class T>() {
+      kernels::patch_tokens_bwd<T>(dev, {.dy = dy.data<T>(),
+                                         .x = x.data<T>(),
+                                         .keep = keep.data<std::int32_t>(),
+                                         .keep_stride = 0,
+                                         .dweight = dweight.data<T>(),
+                                         .dbias = dbias.data<T>(),
+                                         .dcls = dcls.data<T>(),
+                                         .ddist = ddist.data<T>(),
+                                         .dprefix_pos = dprefix_pos.data<T>(),
+                                         .dfreq_pos = dfreq_pos.data<T>(),
+                                         .dtime_pos = dtime_pos.data<T>(),
+                                         .dweight_mode = dweight.mode,
+                                         .dbias_mode = dbias.mode,
+                                         .dcls_mode = dcls.mode,
+                                         .ddist_mode = ddist.mode,
+                                         .dprefix_pos_mode = dprefix_pos.mode,
+                                         .dfreq_pos_mode = dfreq_pos.mode,
+                                         .dtime_pos_mode = dtime_pos.mode,
+                                         .batch = x.size(0),
+                                         .mels = x.size(1),
+                                         .frames = x.size(2),
+                                         .width = p.weight.size(0),
+                                         .patch_f = p.weight.size(2),
+                                         .patch_t = p.weight.size(3),
+                                         .stride_f = g.stride_f,
+                                         .stride_t = g.stride_t,
+                                         .grid_f = g.grid_f,
+                                         .grid_t = g.grid_t,
+                                         .table_t = p.time_pos.size(3),
+                                         .time_offset = g.time_offset,
+                                         .kept = keep.numel()});
+    });
+  });
+}
+
+}  // namespace
+
+Tensor patch_tokens(const Tensor& x, const PatchParams& params, const PatchGrid& grid) {
+  ONPA_CHECK(x.defined() && x.shape().rank() == 3, "patch_tokens: x has shape ", x.shape(),
+             ", want (B, F, T)");
+  check_params(x, params, grid);
+  check_grid(x, params, grid);
+  const PatchParams& p = params;
+  const Tensor keep = kept_cells(grid);
+  const std::int64_t width = p.weight.size(0);
+  Tensor y = Tensor::empty({x.size(0), keep.numel() + 2, width}, x.dtype(), x.device());
+  on_device(x.device(), [&](auto dev) {
+    with_float(x.dtype(), [&]<class T>() {
+      kernels::patch_tokens_fwd<T>(dev, {.x = x.data<T>(),
+                                         .weight = p.weight.data<T>(),
+                                         .bias = p.bias.data<T>(),
+                                         .cls = p.cls.data<T>(),
+                                         .dist = p.dist.data<T>(),
+                                         .prefix_pos = p.prefix_pos.data<T>(),
+                                         .freq_pos = p.freq_pos.data<T>(),
+                                         .time_pos = p.time_pos.data<T>(),
+                                         .keep = keep.data<std::int32_t>(),
+                                         .keep_stride = 0,
+                                         .y = y.data<T>(),
+                                         .batch = x.size(0),
+                                         .mels = x.size(1),
+                                         .frames = x.size(2),
+                                         .width = width,
+                                         .patch_f = p.weight.size(2),
+                                         .patch_t = p.weight.size(3),
+                                         .stride_f = grid.stride_f,
+                                         .stride_t = grid.stride_t,
+                                         .grid_f = grid.grid_f,
+                                         .grid_t = grid.grid_t,
+                                         .table_t = p.time_pos.size(3),
+                                         .time_offset = grid.time_offset,
+                                         .kept = keep.numel()});
+    });
+  });
+  PatchGrid cells = grid;
+  cells.keep.clear();
+  return record(y, {p.weight, p.bias, p.cls, p.dist, p.prefix_pos, p.freq_pos, p.time_pos},
+                [x = x.detach(), p, cells, keep](const Tensor& dy) {
+                  patch_tokens_backward(dy, x, p, cells, keep);
+                });
+}
+
+}  // namespace onpa::ops
