@@ -1,0 +1,250 @@
+#include "kernels/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <ostream>
+#include <vector>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/philox.h"
+
+namespace onpa::kernels {
+namespace {
+
+struct Case {
+  std::int64_t batch, tokens, heads, dim, queries;
+  std::int64_t width() const { return heads * dim; }
+  friend std::ostream& operator<<(std::ostream& out, const Case& s) {
+    return out << "batch " << s.batch << " tokens " << s.tokens << " heads " << s.heads << " dim "
+               << s.dim << " queries " << s.queries;
+  }
+};
+// One token, a prime, below and over the blocks of queries and keys with odd tails, head widths
+// that are no multiple of a vector, and few queries for many keys.
+const Case kCases[] = {{1, 1, 1, 1, 1},      {2, 1, 3, 16, 1},     {1, 2, 2, 64, 2},
+                       {1, 7, 1, 8, 7},      {2, 13, 3, 5, 13},    {1, 31, 2, 16, 2},
+                       {1, 97, 2, 64, 97},   {1, 96, 1, 64, 96},   {2, 101, 2, 24, 60},
+                       {1, 193, 1, 72, 193}, {1, 450, 2, 16, 450}, {1, 450, 1, 64, 2}};
+
+std::vector<double> normal(std::int64_t n, std::uint64_t seed, double scale = 1) {
+  Philox rng({.seed = seed, .stream = kStreamTest});
+  std::vector<double> out(static_cast<std::size_t>(n));
+  for (double& v : out) v = static_cast<float>(scale * rng.normal());
+  return out;
+}
+template <class T>
+std::vector<T> as(const std::vector<double>& v) {
+  return {v.begin(), v.end()};
+}
+
+template <class T>
+struct Result {
+  std::vector<T> y, lse, dqkv;
+};
+
+constexpr float kGuard = 12345.0f;
+constexpr std::size_t kGuardCount = 32;
+
+// Outputs are followed by guard values, which must survive.
+template <class T>
+std::vector<T> guarded(std::int64_t n) {
+  return std::vector<T>(static_cast<std::size_t>(n) + kGuardCount, kGuard);
+}
+template <class T>
+void check_guard(std::vector<T>& v) {
+  for (std::size_t i = v.size() - kGuardCount; i < v.size(); ++i) ASSERT_EQ(v[i], kGuard);
+  v.resize(v.size() - kGuardCount);
+}
+
+template <class T>
+Result<T> run(const Case& s, const std::vector<double>& values, double dy_scale = 1) {
+  const auto qkv = as<T>(values);
+  const auto dy = as<T>(normal(s.batch * s.queries * s.width(), 7, dy_scale));
+  const float scale = 1 / std::sqrt(static_cast<float>(s.dim));
+  Result<T> out{guarded<T>(s.batch * s.queries * s.width()),
+                guarded<T>(s.batch * s.heads * s.queries),
+                guarded<T>(s.batch * s.tokens * 3 * s.width())};
+  attention_fwd<T>(Cpu{}, {.qkv = qkv.data(),
+                           .y = out.y.data(),
+                           .lse = out.lse.data(),
+                           .batch = s.batch,
+                           .tokens = s.tokens,
+                           .heads = s.heads,
+                           .head_dim = s.dim,
+                           .queries = s.queries,
+                           .scale = scale});
+  attention_bwd<T>(Cpu{}, {.dy = dy.data(),
+                           .qkv = qkv.data(),
+                           .y = out.y.data(),
+                           .lse = out.lse.data(),
+                           .dqkv = out.dqkv.data(),
+                           .batch = s.batch,
+                           .tokens = s.tokens,
+                           .heads = s.heads,
+                           .head_dim = s.dim,
+                           .queries = s.queries,
+                           .scale = scale});
+  for (std::vector<T>* v : {&out.y, &out.lse, &out.dqkv}) check_guard(*v);
+  return out;
+}
+template <class T>
+Result<T> run(const Case& s) {
+  return run<T>(s, normal(s.batch * s.tokens * 3 * s.width(), 5));
+}
+
+template <class A, class B>
+double worst(const std::vector<A>& a, const std::vector<B>& b) {
+  double difference = 0, size = 1e-3;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    difference =
+        std::isfinite(d) ? std::max(difference, d) : std::numeric_limits<double>::infinity();
+    size = std::max(size, std::abs(static_cast<double>(b[i])));
+  }
+  return difference / size;
+}
+
+// softmax(q k^T * scale) v with the matrix written out, in double.
+std::vector<double> naive(const Case& s, const std::vector<double>& qkv) {
+  const std::int64_t stride = 3 * s.width();
+  const double scale = 1 / std::sqrt(static_cast<float>(s.dim));
+  std::vector<double> y(static_cast<std::size_t>(s.batch * s.queries * s.width()));
+  for (std::int64_t b = 0; b < s.batch; ++b) {
+    for (std::int64_t h = 0; h < s.heads; ++h) {
+      for (std::int64_t i = 0; i < s.queries; ++i) {
+        const double* head = qkv.data() + b * s.tokens * stride + h * s.dim;
+        std::vector<double> p(static_cast<std::size_t>(s.tokens));
+        for (std::int64_t j = 0; j < s.tokens; ++j) {
+          const double* k = head + j * stride + s.width();
+          p[j] = std::exp(scale * std::inner_product(k, k + s.dim, head + i * stride, 0.0));
+        }
+        const double sum = std::accumulate(p.begin(), p.end(), 0.0);
+        for (std::int64_t c = 0; c < s.dim; ++c) {
+          double& out = y[(b * s.queries + i) * s.width() + h * s.dim + c];
+          for (std::int64_t j = 0; j < s.tokens; ++j) {
+            out += p[j] / sum * head[j * stride + 2 * s.width() + c];
+          }
+        }
+      }
+    }
+  }
+  return y;
+}
+
+TEST(AttentionKernel, DoubleMatchesTheNaiveSoftmax) {
+  for (const Case& s : kCases) {
+    const auto qkv = normal(s.batch * s.tokens * 3 * s.width(), 5);
+    EXPECT_LT(worst(run<double>(s, qkv).y, naive(s, qkv)), 1e-12) << s;
+  }
+}
+
+// A score is a sum of `dim` products (error about sqrt(dim) * 6e-8 times its size, here a few
+// units), which exp turns into a relative error of the probability; 3e-6 leaves a factor of three.
+TEST(AttentionKernel, FloatIsNearDouble) {
+  for (const Case& s : kCases) {
+    const Result<float> got = run<float>(s);
+    const Result<double> want = run<double>(s);
+    EXPECT_LT(worst(got.y, want.y), 3e-6) << s;
+    EXPECT_LT(worst(got.lse, want.lse), 3e-6) << s;
+    EXPECT_LT(worst(got.dqkv, want.dqkv), 6e-6) << s;
+  }
+}
+
+// Scores in the hundreds: exp overflows unless the row's peak is taken off, also when the peak
+// moves between key blocks. Errors grow with the size of the scores (300 * 6e-8).
+TEST(AttentionKernel, LargeScoresStayFinite) {
+  const Case s{1, 301, 2, 16, 301};
+  auto qkv = normal(s.tokens * 3 * s.width(), 5, 1);
+  for (std::int64_t n = 0; n < s.tokens; ++n) {
+    for (std::int64_t c = 0; c < s.width(); ++c) {
+      qkv[n * 3 * s.width() + c] *= 12;                                                   // q
+      qkv[n * 3 * s.width() + s.width() + c] *= 1 + 12.0 * static_cast<double>(n) / 301;  // k
+    }
+  }
+  const Result<float> got = run<float>(s, qkv);
+  const Result<double> want = run<double>(s, qkv);
+  ASSERT_GT(*std::max_element(want.lse.begin(), want.lse.end()), 200);
+  EXPECT_LT(worst(got.y, want.y), 3e-4);
+  EXPECT_LT(worst(got.lse, want.lse), 1e-6);
+  EXPECT_LT(worst(got.dqkv, want.dqkv), 3e-4);
+}
+
+TEST(AttentionKernel, ANotANumberReachesEveryRowThatReadsIt) {
+  const Case s{1, 130, 1, 16, 130};
+  auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  qkv[100 * 3 * s.width() + s.width() + 3] = std::numeric_limits<double>::quiet_NaN();  // k of 100
+  const auto values = as<float>(qkv);
+  std::vector<float> y(static_cast<std::size_t>(s.tokens * s.width())), lse(130);
+  attention_fwd<float>(Cpu{}, {.qkv = values.data(),
+                               .y = y.data(),
+                               .lse = lse.data(),
+                               .batch = 1,
+                               .tokens = s.tokens,
+                               .heads = 1,
+                               .head_dim = s.dim,
+                               .queries = s.queries,
+                               .scale = 0.25f});
+  for (const float v : y) ASSERT_TRUE(std::isnan(v));
+}
+
+TEST(AttentionKernel, OrderOfKeysDoesNotMatter) {
+  const Case s{1, 150, 2, 16, 2};
+  const auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  auto turned = qkv;  // the two queries stay, all other tokens go backwards
+  const std::int64_t stride = 3 * s.width();
+  for (std::int64_t n = 2; n < s.tokens; ++n) {
+    std::copy_n(qkv.begin() + n * stride, stride, turned.begin() + (s.tokens + 1 - n) * stride);
+  }
+  EXPECT_LT(worst(run<float>(s, turned).y, run<float>(s, qkv).y), 3e-6);
+  EXPECT_LT(worst(run<double>(s, turned).y, run<double>(s, qkv).y), 1e-13);
+}
+
+TEST(AttentionKernel, TokensThatDoNotAskGetNoQueryGradient) {
+  const Case s{2, 40, 2, 16, 2};
+  const Result<float> got = run<float>(s);
+  double asked = 0;
+  for (std::int64_t row = 0; row < s.batch * s.tokens; ++row) {
+    for (std::int64_t c = 0; c < s.width(); ++c) {
+      const float dq = got.dqkv[row * 3 * s.width() + c];
+      if (row % s.tokens >= s.queries) {
+        ASSERT_EQ(dq, 0.0f);
+      }
+      asked += std::abs(dq);
+    }
+  }
+  EXPECT_GT(asked, 0);
+}
+
+// The leading queries must get the same answer whether or not the others ask too.
+TEST(AttentionKernel, FewQueriesGiveTheLeadingRows) {
+  Case s{1, 200, 2, 64, 200};
+  const auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  const Result<float> all = run<float>(s, qkv);
+  s.queries = 2;
+  const Result<float> few = run<float>(s, qkv);
+  EXPECT_TRUE(std::equal(few.y.begin(), few.y.end(), all.y.begin()));
+}
+
+TEST(AttentionKernel, BitsDoNotDependOnThreads) {
+  const int before = thread_count();
+  for (const Case& s :
+       {Case{1, 500, 2, 16, 500}, Case{2, 131, 3, 64, 131}, Case{1, 700, 1, 8, 2}}) {
+    set_thread_count(1);
+    const Result<float> one = run<float>(s);
+    for (const int threads : {2, 3, 8}) {
+      set_thread_count(threads);
+      const Result<float> many = run<float>(s);
+      EXPECT_EQ(one.y, many.y) << s;
+      EXPECT_EQ(one.lse, many.lse) << s;
+      EXPECT_EQ(one.dqkv, many.dqkv) << s;
+    }
+  }
+  set_thread_count(before);
+}
+
+}  // namespace
+}  // namespace onpa::kernels
