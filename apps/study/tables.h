@@ -1,0 +1,75 @@
+// The study's two tables: accuracy and cost of each model, and the error of each model per genre.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "apps/study/evaluate.h"
+#include "apps/study/metrics.h"
+#include "data/dataset.h"
+
+namespace onpa::apps {
+
+struct Table1Row {
+  std::string model;
+  RegressionMetrics metrics;   // in the units of the target, a range of width 1
+  double hours_per_epoch = 0;  // NaN for a baseline
+  double floor_rmse = 0;       // the lowest that is possible, where it is known; else NaN
+};
+
+/// One row a model, then the baselines "constant mean" and "linear" (least squares on the
+/// features), both fitted to the kept train rows.
+struct Table1 {
+  std::vector<Table1Row> rows;
+  std::int64_t train_tracks = 0;
+  std::int64_t test_tracks = 0;
+};
+
+struct Table2Row {
+  std::string genre;  // "all data" in the first row
+  std::int64_t n = 0;
+  std::vector<double> mae;  // one a model
+  std::vector<std::int64_t>
+      rank;  // within the model's column, 1 the smallest; "all data" takes part
+};
+
+struct Table2 {
+  std::string training;  // how the models were trained, printed above the table
+  std::vector<std::string> models;
+  std::vector<Table2Row> rows;  // "all data", then by name
+};
+
+/// Tables over the tracks that every model has a prediction for. A track in k genres counts in k
+/// groups; groups of fewer than `min_tracks` are left out. `floors` (empty, or one a model) go into
+/// Table1Row::floor_rmse. Throws Error (kBadData) without results, without a common track or
+/// without train rows.
+Table1 make_table1(const data::DataSet& data, const std::vector<ModelResult>& results,
+                   const std::vector<double>& floors = {});
+Table2 make_table2(const data::DataSet& data, const std::vector<ModelResult>& results,
+                   std::int64_t min_tracks = 1,
+                   const std::string& training = "one model of each kind, trained on all data");
+
+/// Aligned columns for a terminal.
+std::string table_text(const Table1& table);
+std::string table_text(const Table2& table);
+/// A GitHub table.
+std::string table_markdown(const Table1& table);
+std::string table_markdown(const Table2& table);
+/// Comma-separated, with a header.
+std::string table_csv(const Table1& table);
+std::string table_csv(const Table2& table);
+/// {"rows": [{"model", "n", "rmse", "mae", "r2", "hours_per_epoch", ...}]} and {"training",
+/// "models", "rows": [{"genre", "n", "mae": {model: x}, "rank": {model: k}}]}; a value that is not
+/// known is null.
+std::string table_json(const Table1& table);
+std::string table_json(const Table2& table);
+
+/// Writes table1 and table2 as .json, .csv and .md into `folder`, and predictions.csv with one row
+/// a track. Throws Error (kCannotCreate, kIo).
+void write_tables(const std::filesystem::path& folder, const Table1& table1, const Table2& table2);
+void write_predictions(const std::filesystem::path& file, const data::DataSet& data,
+                       const std::vector<ModelResult>& results);
+
+}  // namespace onpa::apps
