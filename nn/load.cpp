@@ -1,0 +1,69 @@
+#include "nn/load.h"
+
+#include <map>
+
+namespace onpa::nn {
+namespace {
+
+constexpr std::size_t kNamesShown = 8;
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size() && i < kNamesShown; ++i) {
+    out += (i ? ", " : "") + names[i];
+  }
+  if (names.size() > kNamesShown) {
+    out += " and " + std::to_string(names.size() - kNamesShown) + " more";
+  }
+  return out.empty() ? "none" : out;
+}
+
+}  // namespace
+
+LoadReport load_parameters(Module& module, const io::NamedTensors& tensors, bool strict) {
+  std::map<std::string, Tensor> by_name;
+  for (const auto& [name, tensor] : tensors) {
+    if (!by_name.emplace(name, tensor).second) {
+      fail(ExitCode::kBadCheckpoint, "load: tensor ", name, " occurs twice");
+    }
+  }
+  LoadReport report;
+  std::vector<std::pair<Tensor, Tensor>> copies;  // destination, source
+  for (const NamedParameter& parameter : module.parameters()) {
+    const auto found = by_name.find(parameter.name);
+    if (found == by_name.end()) {
+      report.missing.push_back(parameter.name);
+      continue;
+    }
+    const Tensor source = found->second;
+    by_name.erase(found);
+    if (source.shape() != parameter.tensor.shape()) {
+      fail(ExitCode::kBadCheckpoint, "load: tensor ", parameter.name, " has shape ", source.shape(),
+           ", want ", parameter.tensor.shape());
+    }
+    if (source.dtype() != DType::kF32 && source.dtype() != DType::kF64) {
+      fail(ExitCode::kBadCheckpoint, "load: tensor ", parameter.name, " is ",
+           name_of(source.dtype()), ", want floating point");
+    }
+    copies.emplace_back(parameter.tensor, source);
+  }
+  for (const auto& [name, tensor] : by_name) report.unexpected.push_back(name);
+  if (strict && !(report.missing.empty() && report.unexpected.empty())) {
+    fail(ExitCode::kBadCheckpoint, "load: missing ", listed(report.missing), "; unexpected ",
+         listed(report.unexpected));
+  }
+  for (const auto& [destination, source] : copies) {
+    destination.copy_from(source.dtype() == DType::kF32 ? source : source.to(DType::kF32));
+  }
+  return report;
+}
+
+io::NamedTensors named_tensors(const Module& module) {
+  io::NamedTensors out;
+  for (const NamedParameter& parameter : module.parameters()) {
+    out.emplace_back(parameter.name, parameter.tensor.detach());
+  }
+  return out;
+}
+
+}  // namespace onpa::nn
