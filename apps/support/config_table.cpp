@@ -1,0 +1,220 @@
+// The table of all settings, and what the settings mean to the layers below.
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "apps/support/config.h"
+#include "kernels/error.h"
+
+namespace onpa::apps {
+namespace {
+
+constexpr double kMaxCount = 1e15;
+
+class TableBuilder {
+ public:
+  explicit TableBuilder(std::vector<Setting>& out) : out_(out) {}
+  void section(const std::string& name) { section_ = name; }
+  void number(const char* key, std::int64_t& v, double low, double high, const char* doc) {
+    out_.push_back({section_ + "." + key, &v, low, high, {}, doc});
+  }
+  void number(const char* key, double& v, double low, double high, const char* doc) {
+    out_.push_back({section_ + "." + key, &v, low, high, {}, doc});
+  }
+  void list(const char* key, IntList& v, double low, double high, const char* doc) {
+    out_.push_back({section_ + "." + key, &v, low, high, {}, doc});
+  }
+  void flag(const char* key, bool& v, const char* doc) {
+    out_.push_back({section_ + "." + key, &v, 0, 0, {}, doc});
+  }
+  void text(const char* key, std::string& v, std::vector<std::string> choices, const char* doc) {
+    out_.push_back({section_ + "." + key, &v, 0, 0, std::move(choices), doc});
+  }
+
+ private:
+  std::vector<Setting>& out_;
+  std::string section_;
+};
+
+void add_model(TableBuilder& t, ModelSettings& m) {
+  t.section("model");
+  t.text("kind", m.kind, {"passt", "dense"}, "which model; `onpa train` sets it");
+  t.text("preset", m.preset, {"passt-s", "passt-l", "passt-xs", "dense"},
+         "sizes to start from; passt-xs is for tests and the demo");
+  t.number("depth", m.depth, 0, 128, "passt: blocks; 0 takes the preset's");
+  t.number("width", m.width, 0, 16384, "passt: channels; 0 takes the preset's");
+  t.number("heads", m.heads, 0, 512, "passt: attention heads; 0 takes the preset's");
+  t.number("mlp", m.mlp, 0, 65536, "passt: hidden width of a block; 0 takes the preset's");
+  t.number("patch_f", m.patch_f, 0, 1024, "passt: patch height in mels; 0 takes the preset's");
+  t.number("patch_t", m.patch_t, 0, 1024, "passt: patch width in frames; 0 takes the preset's");
+  t.number("stride_f", m.stride_f, 0, 1024, "passt: patch stride in mels; 0 takes the preset's");
+  t.number("stride_t", m.stride_t, 0, 1024, "passt: patch stride in frames; 0 takes the preset's");
+  t.number("table_t", m.table_t, 0, 100000,
+           "passt: columns of the time table; 0 takes the preset's");
+  t.list("hidden", m.hidden, 1, 1 << 20, "dense: widths of the hidden layers");
+  t.number("dropout", m.dropout, 0, 0.99, "dense: share of hidden units dropped in training");
+  t.text("activation", m.activation, {"relu", "gelu"}, "dense: after each hidden layer");
+}
+
+void add_input(TableBuilder& t, MelSettings& m, DataSettings& d, LoaderSettings& l) {
+  t.section("mel");
+  t.number("mels", m.mels, 0, 1024, "mel bands; 0 takes the preset's");
+  t.number("win_samples", m.win_samples, 1, 1024, "window length");
+  t.number("hop_samples", m.hop_samples, 1, 100000, "samples between frames");
+  t.number("fmin_hz", m.fmin_hz, 0, 16000, "lower edge of the lowest band");
+  t.number("fmax_hz", m.fmax_hz, 1, 16000, "upper edge of the highest band");
+  t.number("fmin_range_hz", m.fmin_range_hz, 0, 16000, "training: fmin + {0 .. range - 1}");
+  t.number("fmax_range_hz", m.fmax_range_hz, 0, 16000,
+           "training: fmax + range / 2 - {0 .. range - 1}");
+  t.number("freq_mask", m.freq_mask, 0, 1024, "training: widest frequency mask + 1");
+  t.number("time_mask", m.time_mask, 0, 100000, "training: widest time mask + 1");
+  t.section("data");
+  t.number("seconds", d.seconds, 0, 1800, "clip length; 0: the longest clip of a batch");
+  t.number("gain_low_db", d.gain_low_db, -60, 60, "training: random gain from");
+  t.number("gain_high_db", d.gain_high_db, -60, 60, "training: random gain to");
+  t.number("roll_samples", d.roll_samples, 0, kMaxCount, "training: random rotation up to");
+  t.number("wave_mixup", d.wave_mixup, 0, 1, "training: share of clips mixed with another");
+  t.number("mixup_alpha", d.mixup_alpha, 0, 100,
+           "training: spectrogram mixup with Beta(alpha, alpha); 0: none");
+  t.flag("standardize_target", d.standardize_target,
+         "the model learns (target - mean) / std of the train split");
+  t.number("max_bad_fraction", d.max_bad_fraction, 0, 1,
+           "share of unreadable tracks above which a run stops");
+  t.section("loader");
+  t.number("workers", l.workers, 0, 256, "decoding threads; 0: decode between steps");
+  t.number("prefetch_batches", l.prefetch_batches, 1, 1024, "batches decoded ahead");
+  t.text("cache_folder", l.cache_folder, {}, "keeps decoded audio there; empty: no cache");
+  t.number("cache_gib", l.cache_gib, 0, 1e6, "size limit of the cache");
+}
+
+void add_train(TableBuilder& t, TrainSettings& s) {
+  t.section("train");
+  t.number("epochs", s.epochs, 0, kMaxCount, "passes over the train split");
+  t.number("max_steps", s.max_steps, 0, kMaxCount, "stop after this many steps; 0: no limit");
+  t.number("batch_size", s.batch_size, 1, 1 << 24, "samples of one forward pass");
+  t.number("accumulate", s.accumulate, 1, 1 << 20, "forward passes of one step");
+  t.number("eval_batch_size", s.eval_batch_size, 1, 1 << 24, "samples of one evaluation pass");
+  t.number("lr", s.lr, 0, 10, "peak learning rate");
+  t.text("loss", s.loss, {"mse", "l1", "huber"}, "what is minimised");
+  t.number("huber_delta", s.huber_delta, 1e-9, 1e9, "threshold of the Huber loss");
+  t.number("seed", s.seed, 0, 9e15, "of initialisation, order, augmentation and dropout");
+  t.number("patchout_time", s.patchout_time, 0, 100000, "passt: patch columns left out");
+  t.number("patchout_freq", s.patchout_freq, 0, 1024, "passt: patch rows left out");
+  t.number("patchout_unstructured", s.patchout_unstructured, 0, kMaxCount,
+           "passt: single patches left out");
+  t.number("checkpoint_steps", s.checkpoint_steps, 0, kMaxCount,
+           "steps between checkpoints; 0: at the end of each epoch");
+  t.number("keep", s.keep, 1, 1 << 20, "checkpoints kept");
+  t.number("log_steps", s.log_steps, 1, kMaxCount, "steps between lines of metrics");
+  t.number("eval_epochs", s.eval_epochs, 0, kMaxCount,
+           "epochs between evaluations on the test split; 0: after the last only");
+  t.number("max_nonfinite", s.max_nonfinite, 1, kMaxCount,
+           "steps in a row with a loss that is not finite, after which a run has diverged");
+}
+
+void add_optim(TableBuilder& t, OptimSettings& o, ScheduleSettings& s, AverageSettings& a) {
+  t.section("optim");
+  t.text("kind", o.kind, {"adamw", "sgd"}, "update rule");
+  t.number("beta1", o.beta1, 0, 0.999999, "adamw: decay of the first moment");
+  t.number("beta2", o.beta2, 0, 0.9999999, "adamw: decay of the second moment");
+  t.number("eps", o.eps, 1e-20, 1, "adamw: added to the root of the second moment");
+  t.number("weight_decay", o.weight_decay, 0, 10, "adamw: decoupled; sgd: L2");
+  t.number("momentum", o.momentum, 0, 0.999999, "sgd");
+  t.flag("nesterov", o.nesterov, "sgd");
+  t.number("clip_norm", o.clip_norm, 0, 1e12, "largest gradient norm; 0: no clipping");
+  t.section("schedule");
+  t.text("kind", s.kind, {"constant", "linear", "cosine", "passt"}, "of the learning rate");
+  t.number("warmup_epochs", s.warmup_epochs, 0, 1e9, "rising from 0");
+  t.number("total_epochs", s.total_epochs, 0, 1e9, "linear, cosine: end; 0: train.epochs");
+  t.number("floor", s.floor, 0, 1, "final multiplier");
+  t.number("ramp_start", s.ramp_start, 0, 1e9, "passt: epoch at which it starts to fall");
+  t.number("ramp_epochs", s.ramp_epochs, 1e-9, 1e9, "passt: epochs until `floor`");
+  t.section("average");
+  t.text("kind", a.kind, {"none", "ema", "swa"}, "of the weights, for evaluation");
+  t.number("ema_decay", a.ema_decay, 0, 0.99999999, "ema: per step");
+  t.number("swa_start_epoch", a.swa_start_epoch, 1, 1e9, "swa: first epoch whose end counts");
+  t.number("swa_every_epochs", a.swa_every_epochs, 1, 1e9, "swa: epochs between samples");
+}
+
+std::int64_t or_preset(std::int64_t value, std::int64_t preset) {
+  return value == 0 ? preset : value;
+}
+
+}  // namespace
+
+std::vector<Setting> settings_of(Config& c) {
+  std::vector<Setting> out;
+  TableBuilder table(out);
+  add_model(table, c.model);
+  add_input(table, c.mel, c.data, c.loader);
+  add_train(table, c.train);
+  add_optim(table, c.optim, c.schedule, c.average);
+  return out;
+}
+
+nn::PasstConfig Config::passt() const {
+  nn::PasstConfig p = nn::PasstConfig::preset(model.preset);
+  p.mels = or_preset(mel.mels, p.mels);
+  p.patch_f = or_preset(model.patch_f, p.patch_f);
+  p.patch_t = or_preset(model.patch_t, p.patch_t);
+  p.stride_f = or_preset(model.stride_f, p.stride_f);
+  p.stride_t = or_preset(model.stride_t, p.stride_t);
+  p.table_t = or_preset(model.table_t, p.table_t);
+  p.width = or_preset(model.width, p.width);
+  p.heads = or_preset(model.heads, p.heads);
+  p.depth = or_preset(model.depth, p.depth);
+  p.mlp = or_preset(model.mlp, p.mlp);
+  p.outputs = 1;
+  p.head_dist = false;
+  return p;
+}
+
+nn::DenseConfig Config::dense(std::int64_t inputs) const {
+  nn::DenseConfig d;
+  d.inputs = inputs;
+  d.hidden = model.hidden;
+  d.outputs = 1;
+  d.activation =
+      model.activation == "gelu" ? kernels::Activation::kGelu : kernels::Activation::kRelu;
+  d.dropout = static_cast<float>(model.dropout);
+  return d;
+}
+
+audio::MelConfig Config::mel_config() const {
+  audio::MelConfig m;
+  m.mels = static_cast<int>(mel.mels);
+  m.win_samples = static_cast<int>(mel.win_samples);
+  m.hop_samples = static_cast<int>(mel.hop_samples);
+  m.fmin_hz = static_cast<float>(mel.fmin_hz);
+  m.fmax_hz = static_cast<float>(mel.fmax_hz);
+  return m;
+}
+
+audio::MelAugment Config::mel_augment() const {
+  return {.fmin_range_hz = static_cast<int>(mel.fmin_range_hz),
+          .fmax_range_hz = static_cast<int>(mel.fmax_range_hz),
+          .freq_mask = static_cast<int>(mel.freq_mask),
+          .time_mask = static_cast<int>(mel.time_mask)};
+}
+
+nn::OptimizerConfig Config::optimizer() const {
+  return {.kind = optim.kind,
+          .beta1 = static_cast<float>(optim.beta1),
+          .beta2 = static_cast<float>(optim.beta2),
+          .eps = static_cast<float>(optim.eps),
+          .weight_decay = static_cast<float>(optim.weight_decay),
+          .momentum = static_cast<float>(optim.momentum),
+          .nesterov = optim.nesterov,
+          .clip_norm = static_cast<float>(optim.clip_norm)};
+}
+
+nn::ScheduleConfig Config::lr_schedule() const {
+  return {.kind = schedule.kind,
+          .warmup_epochs = schedule.warmup_epochs,
+          .total_epochs = schedule.total_epochs,
+          .floor = schedule.floor,
+          .ramp_start = schedule.ramp_start,
+          .ramp_epochs = schedule.ramp_epochs};
+}
+
+}  // namespace onpa::apps
