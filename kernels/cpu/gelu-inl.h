@@ -28,7 +28,7 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE NormalDistribution<V> normal_distribution(D d, V x) {
   const V z = hn::Mul(hn::Abs(x), hn::Set(d, 0.70710678f));
   const V u = hn::Mul(z, z);
-  const V gauss = hn::Exp(d, hn::Neg(hn::Min(u, hn::Set(d, 87.0f))));
+  const V gauss = hn::Exp(d, hn::Neg(hn::Min(u, hn::Set(d, 110.0f))));
 
   V erf = hn::Set(d, -9.673590284364764e-06f);
   for (const float c :
