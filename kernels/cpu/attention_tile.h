@@ -142,15 +142,63 @@ HWY_ATTR inline void pack_rows(const float* from, std::int64_t stride, std::int6
   }
 }
 
+#if HWY_TARGET != HWY_SCALAR
+
+// A vector whose block i of four lanes is four floats from row 4 * i.
+template <class DN>
+HWY_ATTR HWY_INLINE hn::Vec<DN> load_blocks(DN d, const float* from, std::int64_t stride) {
+  if constexpr (hn::MaxLanes(d) <= 4) {
+    return hn::LoadU(d, from);
+  } else {
+    const hn::Half<DN> dh;
+    const auto half = static_cast<std::int64_t>(hn::MaxLanes(dh));
+    return hn::Combine(d, load_blocks(dh, from + half * stride, stride),
+                       load_blocks(dh, from, stride));
+  }
+}
+
+// Transposes a vector's worth of rows by four columns: 4 x 4 within each block of four lanes.
+HWY_ATTR HWY_INLINE void transpose_four(const float* from, std::int64_t stride, float* to,
+                                        std::int64_t ld) {
+  const D d;
+  const V a0 = load_blocks(d, from, stride), a1 = load_blocks(d, from + stride, stride);
+  const V a2 = load_blocks(d, from + 2 * stride, stride);
+  const V a3 = load_blocks(d, from + 3 * stride, stride);
+  const V low02 = hn::InterleaveLower(d, a0, a2), high02 = hn::InterleaveUpper(d, a0, a2);
+  const V low13 = hn::InterleaveLower(d, a1, a3), high13 = hn::InterleaveUpper(d, a1, a3);
+  hn::Store(hn::InterleaveLower(d, low02, low13), d, to);
+  hn::Store(hn::InterleaveUpper(d, low02, low13), d, to + ld);
+  hn::Store(hn::InterleaveLower(d, high02, high13), d, to + 2 * ld);
+  hn::Store(hn::InterleaveUpper(d, high02, high13), d, to + 3 * ld);
+}
+
+#else
+
+HWY_INLINE void transpose_four(const float* from, std::int64_t, float* to, std::int64_t ld) {
+  for (int c = 0; c < 4; ++c) to[c * ld] = from[c];
+}
+
+#endif
+
 // Packs the transpose: to[c * ld + r] = from[r * stride + c], columns of `to` from `rows` up to a
 // whole vector cleared.
-inline void pack_transposed(const float* from, std::int64_t stride, std::int64_t rows,
-                            std::int64_t cols, float* to, std::int64_t ld) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < cols; ++c) to[c * ld + r] = from[r * stride + c];
+HWY_ATTR inline void pack_transposed(const float* from, std::int64_t stride, std::int64_t rows,
+                                     std::int64_t cols, float* to, std::int64_t ld) {
+  const std::int64_t n = lanes(), whole = rows / n * n;
+  for (std::int64_t r = 0; r < whole; r += n) {
+    const float* row = from + r * stride;
+    std::int64_t c = 0;
+    for (; c + 4 <= cols; c += 4) transpose_four(row + c, stride, to + c * ld + r, ld);
+    for (; c < cols; ++c) {
+      for (std::int64_t i = 0; i < n; ++i) to[c * ld + r + i] = row[i * stride + c];
+    }
   }
-  const std::int64_t padded = round_up(rows, lanes());
-  for (std::int64_t c = 0; c < cols; ++c) std::fill(to + c * ld + rows, to + c * ld + padded, 0.0f);
+  const std::int64_t padded = round_up(rows, n);
+  for (std::int64_t c = 0; c < cols; ++c) {
+    for (std::int64_t r = whole; r < padded; ++r) {
+      to[c * ld + r] = r < rows ? from[r * stride + c] : 0.0f;
+    }
+  }
 }
 
 // Aligned memory that a thread keeps between calls, handed out in pieces.
