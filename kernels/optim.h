@@ -15,7 +15,8 @@ struct AdamW {
   const float* grad;  // (n)
   float *m, *v;       // (n) first and second moments
   std::int64_t n;
-  float lr, beta1, beta2, eps, weight_decay, grad_scale;
+  double beta1, beta2;  // double: 1 - 0.999f is off by 1e-5 of itself
+  float lr, eps, weight_decay, grad_scale;
   std::int64_t step;  // 1 for the first update
 };
 void adamw(Cpu, const AdamW&);

@@ -13,7 +13,8 @@ namespace onpa::nn {
 
 struct OptimizerConfig {
   std::string kind = "adamw";  // adamw | sgd
-  float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
+  double beta1 = 0.9, beta2 = 0.999;  // double: see kernels::AdamW
+  float eps = 1e-8f;
   float weight_decay = 1e-4f;
   float momentum = 0.9f;  // sgd
   bool nesterov = true;   // sgd
@@ -43,8 +44,10 @@ class Optimizer {
 class AveragedParams {
  public:
   explicit AveragedParams(const FlatParams& params);
-  void update_ema(float decay);
-  void update_swa();  // equal average of all calls
+  /// average = decay * average + (1 - decay) * parameters; decay in [0, 1].
+  void update_ema(double decay);
+  /// Equal average of the parameters at all calls. Parity: torch.optim.swa_utils.AveragedModel.
+  void update_swa();
   const Tensor& data() const { return average_; }
   std::int64_t count() const { return count_; }
   void set_count(std::int64_t count) { count_ = count; }

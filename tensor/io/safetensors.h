@@ -2,12 +2,14 @@
 // Source: https://github.com/huggingface/safetensors (format).
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tensor/io/file.h"
 #include "tensor/tensor.h"
 
 namespace onpa::io {
@@ -26,9 +28,17 @@ struct SafetensorsFile {
 /// (kBadCheckpoint) naming file, tensor and reason; kInputMissing if there is no file.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
 
-/// Writes f32, f64, i32 and i64 tensors. Every write is checked and the file is synced. Throws
-/// Error (kCannotCreate, kIo).
+/// Writes f32, f64, i32 and i64 tensors; the widest types come first, so that all data is aligned.
+/// Every write is checked, the file is synced and appears by rename. Throws Error (kCannotCreate,
+/// kIo).
 void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
+
+/// The same into an open file; the caller finishes it.
+void write_safetensors(FileWriter& file, const NamedTensors& tensors,
+                       const std::map<std::string, std::string>& metadata);
+/// Bytes that the file will have.
+std::uint64_t safetensors_bytes(const NamedTensors& tensors,
+                                const std::map<std::string, std::string>& metadata);
 
 }  // namespace onpa::io

@@ -1,0 +1,122 @@
+#include "nn/optim.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/optim.h"
+#include "tensor/dispatch.h"
+
+namespace onpa::nn {
+namespace {
+
+template <class Value>
+void require(bool ok, const char* name, Value value, const char* want) {
+  if (!ok) fail(ExitCode::kConfig, "optimizer: ", name, " is ", value, ", want ", want);
+}
+
+void check_config(const OptimizerConfig& c) {
+  if (c.kind != "adamw" && c.kind != "sgd") {
+    fail(ExitCode::kConfig, "optimizer: unknown kind \"", c.kind, "\", want adamw or sgd");
+  }
+  require(c.beta1 >= 0 && c.beta1 < 1, "beta1", c.beta1, "[0, 1)");
+  require(c.beta2 >= 0 && c.beta2 < 1, "beta2", c.beta2, "[0, 1)");
+  require(std::isfinite(c.eps) && c.eps > 0, "eps", c.eps, "a positive number");
+  require(std::isfinite(c.weight_decay) && c.weight_decay >= 0, "weight_decay", c.weight_decay,
+          "0 or more");
+  require(c.momentum >= 0 && c.momentum < 1, "momentum", c.momentum, "[0, 1)");
+  require(std::isfinite(c.clip_norm) && c.clip_norm >= 0, "clip_norm", c.clip_norm, "0 or more");
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params)
+    : config_(config), params_(params) {
+  check_config(config);
+  const auto add_state = [&](const char* name) {
+    const Tensor& data = params.data();
+    state_.emplace_back(name, Tensor::zeros(data.shape(), DType::kF32, data.device()));
+  };
+  if (config.kind == "adamw") {
+    add_state("m");
+    add_state("v");
+  } else if (config.momentum > 0) {
+    add_state("momentum");
+  }
+}
+
+double Optimizer::step(float lr, float grad_scale) {
+  ONPA_CHECK(std::isfinite(lr) && lr >= 0, "optimizer: learning rate ", lr, ", want 0 or more");
+  double norm = 0;
+  on_device(params_.data().device(), [&](auto dev) {
+    const float* grad = params_.grad().data<float>();
+    float* param = params_.data().data<float>();
+    const std::int64_t n = params_.numel();
+    double squares = 0;
+    kernels::sum_of_squares(dev, {.x = grad, .out = &squares, .n = n});
+    norm = std::sqrt(squares) * std::abs(static_cast<double>(grad_scale));
+    if (!std::isfinite(norm)) return;
+
+    double scale = grad_scale;
+    // 1e-6 and the upper limit of 1 as torch.nn.utils.clip_grad_norm_ has them.
+    if (config_.clip_norm > 0) scale *= std::min(1.0, config_.clip_norm / (norm + 1e-6));
+    ++step_count_;
+    if (config_.kind == "adamw") {
+      kernels::adamw(dev, {.param = param,
+                           .grad = grad,
+                           .m = state_[0].second.data<float>(),
+                           .v = state_[1].second.data<float>(),
+                           .n = n,
+                           .beta1 = config_.beta1,
+                           .beta2 = config_.beta2,
+                           .lr = lr,
+                           .eps = config_.eps,
+                           .weight_decay = config_.weight_decay,
+                           .grad_scale = static_cast<float>(scale),
+                           .step = step_count_});
+    } else {
+      kernels::sgd(dev,
+                   {.param = param,
+                    .grad = grad,
+                    .momentum_buffer = state_.empty() ? nullptr : state_[0].second.data<float>(),
+                    .n = n,
+                    .lr = lr,
+                    .momentum = config_.momentum,
+                    .weight_decay = config_.weight_decay,
+                    .grad_scale = static_cast<float>(scale),
+                    .nesterov = config_.nesterov});
+    }
+  });
+  return norm;
+}
+
+AveragedParams::AveragedParams(const FlatParams& params)
+    : params_(params), average_(params.data().clone()) {}
+
+void AveragedParams::update_ema(double decay) {
+  ONPA_CHECK(decay >= 0 && decay <= 1, "ema: decay ", decay, ", want [0, 1]");
+  on_device(average_.device(), [&](auto dev) {
+    kernels::average_weights(dev, {.average = average_.data<float>(),
+                                   .param = params_.data().data<float>(),
+                                   .weight = static_cast<float>(1.0 - decay),
+                                   .n = params_.numel()});
+  });
+  ++count_;
+}
+
+void AveragedParams::update_swa() {
+  on_device(average_.device(), [&](auto dev) {
+    kernels::average_weights(dev,
+                             {.average = average_.data<float>(),
+                              .param = params_.data().data<float>(),
+                              .weight = static_cast<float>(1.0 / static_cast<double>(count_ + 1)),
+                              .n = params_.numel()});
+  });
+  ++count_;
+}
+
+void AveragedParams::swap() {
+  const std::span<float> live = params_.data().span<float>();
+  std::swap_ranges(live.begin(), live.end(), average_.data<float>());
+}
+
+}  // namespace onpa::nn

@@ -1,0 +1,150 @@
+#include "tensor/io/file.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "kernels/error.h"
+
+namespace onpa::io {
+namespace {
+
+// One write() moves at most this much, so that a long one can be interrupted between pieces.
+constexpr std::size_t kWriteBytes = std::size_t{64} << 20;
+
+[[noreturn]] void fail_errno(ExitCode code, const char* what, const std::filesystem::path& path) {
+  const int error = errno;
+  fail(code, "cannot ", what, ' ', path.string(), ": ", std::strerror(error));
+}
+
+// A name beside `path` that no other writer of this machine uses at the same time.
+std::filesystem::path temporary_beside(const std::filesystem::path& path) {
+  static std::atomic<unsigned> counter{0};
+  return path.parent_path() / (".tmp-" + path.filename().string() + "-" +
+                               std::to_string(::getpid()) + "-" + std::to_string(counter++));
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+}  // namespace
+
+FileWriter::FileWriter(std::filesystem::path path, Tap tap)
+    : path_(std::move(path)), tap_(std::move(tap)) {
+  if (fault_point()) {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  }
+  if (descriptor_ < 0) fail_errno(ExitCode::kCannotCreate, "create", path_);
+}
+
+FileWriter::~FileWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!finished_) ::unlink(path_.c_str());
+}
+
+void FileWriter::write(const void* data, std::size_t bytes) {
+  if (tap_ && bytes > 0) tap_(data, bytes);
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t done =
+        fault_point() ? ::write(descriptor_, next, std::min(bytes, kWriteBytes)) : -1;
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) fail_errno(ExitCode::kIo, "write", path_);
+    next += done;
+    bytes -= static_cast<std::size_t>(done);
+    bytes_written_ += static_cast<std::size_t>(done);
+  }
+}
+
+void FileWriter::finish() {
+  if (!fault_point() || ::fsync(descriptor_) != 0) fail_errno(ExitCode::kIo, "sync", path_);
+  const int descriptor = std::exchange(descriptor_, -1);
+  const bool allowed = fault_point();
+  const int error = errno;
+  if (::close(descriptor) != 0) fail_errno(ExitCode::kIo, "close", path_);
+  if (!allowed) {
+    errno = error;
+    fail_errno(ExitCode::kIo, "close", path_);
+  }
+  finished_ = true;
+}
+
+void write_file_atomic(const std::filesystem::path& path,
+                       const std::function<void(FileWriter&)>& fill) {
+  const std::filesystem::path temporary = temporary_beside(path);
+  FileWriter writer(temporary);
+  fill(writer);
+  writer.finish();
+  try {
+    rename_path(temporary, path);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  sync_folder(folder_of(path));
+}
+
+void make_folder(const std::filesystem::path& path) {
+  if (!fault_point() || (::mkdir(path.c_str(), 0777) != 0 && errno != EEXIST)) {
+    fail_errno(ExitCode::kCannotCreate, "create folder", path);
+  }
+  if (!std::filesystem::is_directory(path)) {
+    fail(ExitCode::kCannotCreate, "cannot create folder ", path.string(),
+         ": a file of that name is in the way");
+  }
+}
+
+void rename_path(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (!fault_point() || ::rename(from.c_str(), to.c_str()) != 0) {
+    fail_errno(ExitCode::kIo, "rename to", to);
+  }
+}
+
+void sync_folder(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail_errno(ExitCode::kIo, "open folder", path);
+  const bool synced = fault_point() && ::fsync(descriptor) == 0;
+  const int error = errno;
+  ::close(descriptor);
+  errno = error;
+  if (!synced) fail_errno(ExitCode::kIo, "sync folder", path);
+}
+
+void exchange_folder(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (!std::filesystem::exists(std::filesystem::symlink_status(to))) {
+    rename_path(from, to);
+    return;
+  }
+  if (!fault_point()) fail_errno(ExitCode::kIo, "exchange", to);
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return;
+  // Not every file system can exchange; there the old folder is briefly under another name.
+  const std::filesystem::path aside = temporary_beside(to);
+  rename_path(to, aside);
+  rename_path(from, to);
+  rename_path(aside, from);
+}
+
+void point_symlink(const std::filesystem::path& link, const std::string& target) {
+  const std::filesystem::path temporary = temporary_beside(link);
+  if (!fault_point() || ::symlink(target.c_str(), temporary.c_str()) != 0) {
+    fail_errno(ExitCode::kIo, "create link", link);
+  }
+  try {
+    rename_path(temporary, link);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+}
+
+}  // namespace onpa::io

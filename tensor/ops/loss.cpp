@@ -1,0 +1,51 @@
+#include "tensor/ops/loss.h"
+
+#include <cmath>
+
+#include "tensor/dispatch.h"
+
+namespace onpa::ops {
+
+Tensor loss(const Tensor& x, const Tensor& target, kernels::LossKind kind, float delta) {
+  ONPA_CHECK(x.defined() && target.defined(), "loss: undefined input");
+  ONPA_CHECK(x.shape().rank() >= 1 && x.numel() > 0, "loss: input ", x.shape(),
+             ", want at least one value");
+  ONPA_CHECK(target.shape() == x.shape(), "loss: target ", target.shape(), ", want ", x.shape());
+  ONPA_CHECK(target.dtype() == x.dtype(), "loss: target is ", name_of(target.dtype()), ", want ",
+             name_of(x.dtype()));
+  ONPA_CHECK(target.device() == x.device(), "loss: target is on another device");
+  ONPA_CHECK(kind != kernels::LossKind::kHuber || (std::isfinite(delta) && delta > 0),
+             "loss: Huber delta ", delta, ", want a positive number");
+  const std::int64_t cols = x.size(-1), rows = x.numel() / cols;
+  Tensor y = Tensor::empty({1}, x.dtype(), x.device());
+  on_device(x.device(), [&](auto dev) {
+    with_float(x.dtype(), [&]<class T>() {
+      kernels::loss_fwd<T>(dev, {.x = x.data<T>(),
+                                 .target = target.data<T>(),
+                                 .loss = y.data<T>(),
+                                 .rows = rows,
+                                 .cols = cols,
+                                 .kind = kind,
+                                 .delta = delta});
+    });
+  });
+  return record(y, {x}, [x, target = target.detach(), kind, delta, rows, cols](Tensor dy) {
+    const GradTarget dx = grad_target(x);
+    if (!dx) return;
+    on_device(x.device(), [&](auto dev) {
+      with_float(x.dtype(), [&]<class T>() {
+        kernels::loss_bwd<T>(dev, {.dloss = dy.data<T>(),
+                                   .x = x.data<T>(),
+                                   .target = target.data<T>(),
+                                   .dx = dx.data<T>(),
+                                   .mode = dx.mode,
+                                   .rows = rows,
+                                   .cols = cols,
+                                   .kind = kind,
+                                   .delta = delta});
+      });
+    });
+  });
+}
+
+}  // namespace onpa::ops
