@@ -13,27 +13,33 @@ enum class Split : std::uint8_t { kTrain, kTest };
 
 /// One track. `features` are raw (unscaled) values in the order of DataSet::feature_names.
 struct Track {
-  std::string id;
-  std::string audio;      // path relative to DataSet::audio_root; empty if there is none
-  std::string genre;      // all genres of the track, joined by ';'
-  double popularity = 0;  // 0..100, as in the source
-  float target = 0;       // popularity / 100 - 0.5
-  std::vector<float> features;
+  std::string id = {};
+  std::string audio = {};  // path relative to DataSet::audio_root; empty if there is none
+  std::string genre = {};  // all genres of the track, joined by ';'
+  double popularity = 0;   // 0..100, as in the source
+  float target = 0;        // popularity / 100 - 0.5
+  std::vector<float> features = {};
   Split split = Split::kTrain;
   bool kept = true;  // false: train row removed by undersampling
+  /// The parts of `genre`, without spaces around them, each once, in order.
   std::vector<std::string> genres() const;
 };
 
-/// DATA/tracks.csv (one row a track) and DATA/card.json (how it came to be).
+/// DATA/tracks.csv (one row a track: id, audio, genre, popularity, split, kept, then one column a
+/// feature) and DATA/card.json (how it came to be).
 struct DataSet {
   std::vector<Track> tracks;
   std::vector<std::string> feature_names;
   std::filesystem::path audio_root;
-  std::string card;  // the data card, JSON text
+  std::string card;  // the data card, a JSON object as text; save() adds audio_root, feature_names
 
-  /// Throws Error: kInputMissing without tracks.csv or card.json, kBadData for a bad row.
+  /// Throws Error: kInputMissing without tracks.csv or card.json, kBadData for a bad cell (naming
+  /// file, line, column, got and want) or a bad card.
   static DataSet load(const std::filesystem::path& folder);
-  /// Writes both files atomically. Throws Error (kCannotCreate, kIo).
+  /// Writes both files atomically, the card last: while they are being replaced there is no card,
+  /// so a folder that loads is whole. An audio root inside `folder` is stored relative to it, so
+  /// that the folder can be moved. Throws Error: kCannotCreate, kIo, kBadData for a track that
+  /// load() would reject.
   void save(const std::filesystem::path& folder) const;
   /// Indices of the tracks of a split; train without those that undersampling removed.
   std::vector<std::int64_t> indices(Split split) const;
@@ -41,24 +47,31 @@ struct DataSet {
   std::string hash;
 };
 
-/// Random split by id, `train_fraction` of the tracks to train; depends on (seed, id) alone.
+/// Random split by id: each goes to train with probability `train_fraction`. Depends on (seed, id)
+/// alone, so adding tracks moves none, and rows with one id stay together.
 void assign_split(std::vector<Track>& tracks, double train_fraction, std::uint64_t seed);
 
-/// Caps each popularity bin of the train split, without replacement; sets Track::kept.
+/// How many tracks a popularity bin of the train split may keep. kMin, kMedian and kQuantile are
+/// of the counts of the non-empty bins (quantiles interpolated linearly, rounded down).
 struct UndersampleRule {
   enum class Cap { kNone, kMin, kMedian, kQuantile, kCount } cap = Cap::kNone;
-  double quantile = 0.5;   // kQuantile: of the non-empty bins' counts
-  std::int64_t count = 0;  // kCount
+  double quantile = 0.5;   // kQuantile, [0, 1]
+  std::int64_t count = 0;  // kCount, >= 1
   double bin_width = 5;    // popularity points
 };
 /// Parses "none", "min", "median", "q0.25", "200". Throws Error (kConfig).
 UndersampleRule parse_undersample(const std::string& text);
+/// Keeps a random choice without replacement of each bin's train tracks; sets Track::kept of all
+/// tracks (test tracks are always kept). The choice depends on the seed and the ids, not on the
+/// tracks' order. Throws Error (kBadData) for a popularity outside [0, 100].
 void undersample(std::vector<Track>& tracks, const UndersampleRule& rule, std::uint64_t seed);
 
 /// Column means and standard deviations (ddof 0; 1 where it is 0) of the given rows.
 struct Scaler {
   std::vector<float> mean, std;
+  /// Throws Error (kBadData) without rows.
   static Scaler fit(const DataSet& data, std::span<const std::int64_t> rows);
+  /// scaled = (raw - mean) / std, both of mean.size() values; may be the same memory.
   void apply(std::span<const float> raw, std::span<float> scaled) const;
 };
 

@@ -9,21 +9,26 @@
 
 namespace onpa::data {
 
-/// All cells as text, column names from the header.
+/// All cells as text, column names from the header. Holds the file's text once plus eight bytes a
+/// cell.
 class Table {
  public:
   /// Reads a CSV: quotes (commas, quotes and newlines inside), BOM, CRLF or LF, an empty first
-  /// header (a row index), no final newline. Throws Error (kBadData) naming file, line and column
-  /// for ragged rows, an unclosed quote, NUL bytes or duplicate headers; kInputMissing if not
-  /// there.
+  /// header (a row index), no final newline, quotes in the middle of an unquoted cell (kept as they
+  /// are), blank lines (skipped). Throws Error (kBadData) naming file, line and column for ragged
+  /// rows, an unclosed quote, text after a closing quote, NUL bytes, a bare carriage return, empty
+  /// or duplicate headers, a file without a header; kInputMissing or kIo if it cannot be read.
+  /// Source: RFC 4180.
   static Table read_csv(const std::filesystem::path& path);
-  static Table parse_csv(std::string_view text, const std::string& name);
+  /// The same of `text`; `name` stands for the file in messages.
+  static Table parse_csv(std::string text, const std::string& name);
 
   std::int64_t rows() const { return rows_; }
   const std::vector<std::string>& columns() const { return columns_; }
   /// Index of a column, or -1. find_any takes the first alias that is there.
   int find(std::string_view column) const;
   int find_any(const std::vector<std::string>& aliases) const;
+  /// 0 <= row < rows(), 0 <= column < columns().size(); valid as long as the table.
   std::string_view cell(std::int64_t row, int column) const;
   /// Line of the file on which a row starts, 1-based.
   std::int64_t line(std::int64_t row) const { return lines_[row]; }
@@ -42,7 +47,8 @@ class Table {
 /// The finite number that a whole cell spells; false for anything else (text, "", "nan", "1e999").
 bool parse_number(std::string_view cell, double& value);
 
-/// One CSV line (with "\n") with quoting where needed.
+/// One CSV line (with "\n") with quoting where needed; reading it gives back the same cells. Throws
+/// Error if a cell holds a NUL byte, which CSV cannot carry.
 std::string csv_line(const std::vector<std::string>& cells);
 
 }  // namespace onpa::data
