@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "audio/mel.h"
+#include "kernels/loss.h"
 #include "nn/dense.h"
 #include "nn/optim.h"
 #include "nn/passt.h"
@@ -58,7 +59,8 @@ struct TrainSettings {
   double huber_delta = 1;
   std::int64_t seed = 1;
   std::int64_t patchout_time = 0, patchout_freq = 0, patchout_unstructured = 0;
-  std::int64_t checkpoint_steps = 0, keep = 3, log_steps = 10, eval_epochs = 1;
+  std::int64_t checkpoint_steps = 0, checkpoint_epochs = 1, keep = 3;
+  std::int64_t log_steps = 10, eval_epochs = 1;
   std::int64_t max_nonfinite = 10;
 };
 
@@ -97,6 +99,7 @@ struct Config {
   audio::MelAugment mel_augment() const;
   nn::OptimizerConfig optimizer() const;
   nn::ScheduleConfig lr_schedule() const;
+  kernels::LossKind loss() const;
 };
 
 /// One row of the table, bound to a Config.

@@ -103,7 +103,9 @@ void add_train(TableBuilder& t, TrainSettings& s) {
   t.number("patchout_unstructured", s.patchout_unstructured, 0, kMaxCount,
            "passt: single patches left out");
   t.number("checkpoint_steps", s.checkpoint_steps, 0, kMaxCount,
-           "steps between checkpoints; 0: at the end of each epoch");
+           "steps between checkpoints; 0: none within an epoch");
+  t.number("checkpoint_epochs", s.checkpoint_epochs, 0, kMaxCount,
+           "epochs between checkpoints; 0: none but the last");
   t.number("keep", s.keep, 1, 1 << 20, "checkpoints kept");
   t.number("log_steps", s.log_steps, 1, kMaxCount, "steps between lines of metrics");
   t.number("eval_epochs", s.eval_epochs, 0, kMaxCount,
@@ -199,13 +201,19 @@ audio::MelAugment Config::mel_augment() const {
 
 nn::OptimizerConfig Config::optimizer() const {
   return {.kind = optim.kind,
-          .beta1 = static_cast<float>(optim.beta1),
-          .beta2 = static_cast<float>(optim.beta2),
+          .beta1 = optim.beta1,
+          .beta2 = optim.beta2,
           .eps = static_cast<float>(optim.eps),
           .weight_decay = static_cast<float>(optim.weight_decay),
           .momentum = static_cast<float>(optim.momentum),
           .nesterov = optim.nesterov,
           .clip_norm = static_cast<float>(optim.clip_norm)};
+}
+
+kernels::LossKind Config::loss() const {
+  if (train.loss == "l1") return kernels::LossKind::kL1;
+  if (train.loss == "huber") return kernels::LossKind::kHuber;
+  return kernels::LossKind::kMse;
 }
 
 nn::ScheduleConfig Config::lr_schedule() const {

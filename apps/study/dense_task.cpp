@@ -1,0 +1,87 @@
+// Training the dense regressor on features that are all in memory.
+#include <algorithm>
+
+#include "apps/study/train_task.h"
+#include "kernels/error.h"
+#include "tensor/ops/loss.h"
+
+namespace onpa::apps {
+namespace {
+
+class DenseTask : public TrainTask {
+ public:
+  DenseTask(const Config& config, const data::DataSet& data)
+      : config_(config),
+        data_(data),
+        train_rows_(data.indices(data::Split::kTrain)),
+        test_rows_(data.indices(data::Split::kTest)),
+        model_(config.dense(static_cast<std::int64_t>(data.feature_names.size()))) {
+    if (train_rows_.empty()) fail(ExitCode::kBadData, "the data set has no train track");
+    card_.kind = "dense";
+    card_.dense = model_.config();
+    card_.feature_names = data.feature_names;
+    card_.features = data::Scaler::fit(data, train_rows_);
+    fit_target_scale(config, data, train_rows_, card_);
+    x_ = scaled_features(card_, data, train_rows_);
+    y_ = Tensor::empty({x_.size(0), 1});
+    for (std::size_t i = 0; i < train_rows_.size(); ++i) {
+      const double target = data.tracks[static_cast<std::size_t>(train_rows_[i])].target;
+      y_.data<float>()[i] = static_cast<float>((target - card_.target_mean) / card_.target_std);
+    }
+  }
+
+  nn::Module& module() override { return model_; }
+  void initialize(std::uint64_t seed) override { model_.initialize(seed); }
+  const ModelCard& card() const override { return card_; }
+
+  void start_epoch(std::uint64_t epoch, std::int64_t cursor) override {
+    order_ =
+        data::epoch_order(x_.size(0), static_cast<std::uint64_t>(config_.train.seed), epoch, true);
+    cursor_ = cursor;
+  }
+
+  bool next(std::uint64_t draw, Step& step) override {
+    const std::int64_t count = std::min(config_.train.batch_size, x_.size(0) - cursor_);
+    if (count <= 0) return false;
+    const std::int64_t width = x_.size(1);
+    const Tensor x = Tensor::empty({count, width}), y = Tensor::empty({count, 1});
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t row = order_[static_cast<std::size_t>(cursor_ + i)];
+      std::copy_n(x_.data<float>() + row * width, width, x.data<float>() + i * width);
+      y.data<float>()[i] = y_.data<float>()[row];
+    }
+    cursor_ += count;
+    const Tensor logits = model_.forward(x, static_cast<std::uint64_t>(config_.train.seed), draw);
+    step.loss = ops::loss(logits, y, config_.loss(), static_cast<float>(config_.train.huber_delta));
+    step.samples = count;
+    step.cursor = cursor_;
+    return true;
+  }
+
+  std::int64_t batches_per_epoch() const override {
+    return (x_.size(0) + config_.train.batch_size - 1) / config_.train.batch_size;
+  }
+  std::int64_t samples_per_epoch() const override { return x_.size(0); }
+
+  std::vector<TrackPrediction> predict_test(const StopCheck& stop) override {
+    return predict_rows(model_, card_, data_, test_rows_, config_.train.eval_batch_size, stop);
+  }
+
+ private:
+  Config config_;
+  const data::DataSet& data_;
+  std::vector<std::int64_t> train_rows_, test_rows_;
+  nn::Dense model_;
+  ModelCard card_;
+  Tensor x_, y_;  // scaled features and targets of the train rows
+  std::vector<std::int64_t> order_;
+  std::int64_t cursor_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<TrainTask> make_dense_task(const Config& config, const data::DataSet& data) {
+  return std::make_unique<DenseTask>(config, data);
+}
+
+}  // namespace onpa::apps

@@ -1,0 +1,37 @@
+// What must travel with a model's weights for them to be used again: sizes, front end, scales.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "audio/mel.h"
+#include "data/dataset.h"
+#include "nn/dense.h"
+#include "nn/passt.h"
+#include "tensor/io/safetensors.h"
+
+namespace onpa::apps {
+
+/// Written as the metadata of model.safetensors. A bare PaSST file has none: its card has the
+/// architecture that the shapes show and the front end of the public code.
+struct ModelCard {
+  std::string kind;  // "passt" or "dense"
+  // prediction = logit * target_std + target_mean, in the units of Track::target; a bare file's
+  // logits are left as they are.
+  double target_mean = 0, target_std = 1;
+
+  nn::PasstConfig passt;
+  audio::MelConfig mel;
+  double seconds = 0;  // clip length in training; 0: any
+
+  nn::DenseConfig dense;
+  std::vector<std::string> feature_names;
+  data::Scaler features;
+
+  std::map<std::string, std::string> metadata() const;
+  /// Throws Error (kBadCheckpoint) naming `name` and the entry that is missing or wrong.
+  static ModelCard read(const io::SafetensorsFile& file, const std::string& name);
+};
+
+}  // namespace onpa::apps

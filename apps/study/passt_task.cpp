@@ -1,0 +1,156 @@
+// Training PaSST on decoded audio.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "apps/study/train_task.h"
+#include "apps/support/log.h"
+#include "audio/augment.h"
+#include "kernels/error.h"
+#include "tensor/ops/loss.h"
+
+namespace onpa::apps {
+namespace {
+
+class PasstTask : public TrainTask {
+ public:
+  PasstTask(const Config& config, const data::DataSet& data)
+      : config_(config),
+        data_(data),
+        train_rows_(usable_rows(data, data::Split::kTrain)),
+        test_rows_(usable_rows(data, data::Split::kTest)),
+        model_(config.passt()),
+        loader_(data, train_rows_, loader_options(config)) {
+    card_.kind = "passt";
+    card_.passt = config.passt();
+    card_.mel = config.mel_config();
+    card_.seconds = config.data.seconds;
+    fit_target_scale(config, data, train_rows_, card_);
+    check_lengths();
+  }
+
+  nn::Module& module() override { return model_; }
+  void initialize(std::uint64_t seed) override { model_.initialize(seed); }
+  const ModelCard& card() const override { return card_; }
+
+  void start_epoch(std::uint64_t epoch, std::int64_t cursor) override {
+    loader_.start_epoch(epoch, cursor);
+  }
+
+  bool next(std::uint64_t draw, Step& step) override {
+    data::AudioBatch batch;
+    if (!loader_.next(batch)) return false;
+    const auto seed = static_cast<std::uint64_t>(config_.train.seed);
+    Tensor mel =
+        audio::log_mel_train(batch.wave, card_.mel, config_.mel_augment(), seed, draw, batch.ids);
+    Tensor target = batch.target;
+    for (float& t : target.span<float>()) {
+      t = static_cast<float>((static_cast<double>(t) - card_.target_mean) / card_.target_std);
+    }
+    if (config_.data.mixup_alpha > 0) {
+      const auto plan =
+          audio::draw_mixup(mel.size(0), static_cast<float>(config_.data.mixup_alpha), seed, draw);
+      mel = audio::apply_mixup(mel, plan);
+      target = audio::apply_mixup(target, plan);
+    }
+    const nn::Patchout patchout = {.time = config_.train.patchout_time,
+                                   .freq = config_.train.patchout_freq,
+                                   .unstructured = config_.train.patchout_unstructured};
+    const nn::Passt::Output out = model_.forward(mel, patchout, seed, draw);
+    step.loss = ops::loss(out.logits, target, config_.loss(),
+                          static_cast<float>(config_.train.huber_delta));
+    step.samples = mel.size(0);
+    step.cursor = batch.next_cursor;
+    return true;
+  }
+
+  std::int64_t batches_per_epoch() const override { return loader_.batches_per_epoch(); }
+  std::int64_t samples_per_epoch() const override {
+    return static_cast<std::int64_t>(train_rows_.size());
+  }
+
+  std::vector<TrackPrediction> predict_test(const StopCheck& stop) override {
+    data::LoaderOptions options = loader_options(config_);
+    options.batch_size = config_.train.eval_batch_size;
+    return predict_rows(model_, card_, data_, test_rows_, options, stop);
+  }
+
+  std::vector<data::BadTrack> bad_tracks() const override { return loader_.bad_tracks(); }
+  double wait_seconds() const override { return loader_.wait_seconds(); }
+
+ private:
+  static std::vector<std::int64_t> usable_rows(const data::DataSet& data, data::Split split) {
+    std::vector<std::int64_t> rows = rows_with_audio(data, data.indices(split));
+    if (rows.empty() && split == data::Split::kTrain) {
+      fail(ExitCode::kBadData, "the data set has no train track with audio; give prepare --audio");
+    }
+    return rows;
+  }
+
+  // A clip length that the time table does not cover, or a patchout that leaves nothing.
+  void check_lengths() const {
+    if (config_.data.seconds == 0) return;
+    const auto samples =
+        static_cast<std::int64_t>(std::llround(config_.data.seconds * card_.mel.rate_hz));
+    const std::int64_t frames = card_.mel.frames(samples);
+    if (frames < card_.passt.patch_t) {
+      fail(ExitCode::kConfig, "data.seconds is ", config_.data.seconds, ": ", frames,
+           " mel frames, want at least ", card_.passt.patch_t);
+    }
+    const std::int64_t grid_t = card_.passt.grid_t(frames);
+    if (grid_t > card_.passt.table_t) {
+      spdlog::warn("clips of {} s give {} patch columns, the time table covers {}: the rest is cut",
+                   config_.data.seconds, grid_t, card_.passt.table_t);
+    }
+    nn::draw_patchout({.time = config_.train.patchout_time,
+                       .freq = config_.train.patchout_freq,
+                       .unstructured = config_.train.patchout_unstructured},
+                      card_.passt.grid_f(), std::min(grid_t, card_.passt.table_t), 0, 0);
+  }
+
+  Config config_;
+  const data::DataSet& data_;
+  std::vector<std::int64_t> train_rows_, test_rows_;
+  nn::Passt model_;
+  ModelCard card_;
+  data::AudioLoader loader_;
+};
+
+}  // namespace
+
+data::LoaderOptions loader_options(const Config& c) {
+  data::LoaderOptions o;
+  o.batch_size = c.train.batch_size;
+  o.seconds = c.data.seconds;
+  o.seed = static_cast<std::uint64_t>(c.train.seed);
+  o.workers = static_cast<int>(c.loader.workers);
+  o.prefetch_batches = static_cast<int>(c.loader.prefetch_batches);
+  o.gain_low_db = static_cast<int>(c.data.gain_low_db);
+  o.gain_high_db = static_cast<int>(c.data.gain_high_db);
+  o.roll_samples = c.data.roll_samples;
+  o.wave_mixup_probability = static_cast<float>(c.data.wave_mixup);
+  o.max_bad_fraction = c.data.max_bad_fraction;
+  o.cache_folder = c.loader.cache_folder;
+  o.cache_bytes = static_cast<std::uint64_t>(c.loader.cache_gib * (1 << 30));
+  return o;
+}
+
+void fit_target_scale(const Config& config, const data::DataSet& data,
+                      const std::vector<std::int64_t>& rows, ModelCard& card) {
+  if (!config.data.standardize_target || rows.empty()) return;
+  const auto n = static_cast<double>(rows.size());
+  double sum = 0, squares = 0;
+  for (const std::int64_t row : rows) sum += data.tracks[static_cast<std::size_t>(row)].target;
+  card.target_mean = sum / n;
+  for (const std::int64_t row : rows) {
+    const double d = data.tracks[static_cast<std::size_t>(row)].target - card.target_mean;
+    squares += d * d;
+  }
+  card.target_std = squares > 0 ? std::sqrt(squares / n) : 1;
+}
+
+std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data) {
+  return std::make_unique<PasstTask>(config, data);
+}
+
+}  // namespace onpa::apps

@@ -1,0 +1,58 @@
+// One model on one data set, as the training loop sees it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "apps/study/inference.h"
+#include "apps/study/model_card.h"
+#include "apps/support/config.h"
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "nn/module.h"
+#include "tensor/tensor.h"
+
+namespace onpa::apps {
+
+class TrainTask {
+ public:
+  virtual ~TrainTask() = default;
+  virtual nn::Module& module() = 0;
+  virtual void initialize(std::uint64_t seed) = 0;
+  /// What is to be written with the weights; its scales are fitted to the train split.
+  virtual const ModelCard& card() const = 0;
+
+  /// Starts an epoch at `cursor`: 0, or Step::cursor of the last batch that was used.
+  virtual void start_epoch(std::uint64_t epoch, std::int64_t cursor) = 0;
+  struct Step {
+    Tensor loss;  // (1), differentiable
+    std::int64_t samples = 0;
+    std::int64_t cursor = 0;
+  };
+  /// The loss of the next batch, or false at the epoch's end. Random draws depend on (train.seed,
+  /// `draw`, sample). Throws Error (kBadData) when too many tracks cannot be read.
+  virtual bool next(std::uint64_t draw, Step& step) = 0;
+  /// Upper bound: bad files can make an epoch shorter.
+  virtual std::int64_t batches_per_epoch() const = 0;
+  virtual std::int64_t samples_per_epoch() const = 0;
+
+  /// Predictions for the test split with the module's present parameters.
+  virtual std::vector<TrackPrediction> predict_test(const StopCheck& stop) = 0;
+  virtual std::vector<data::BadTrack> bad_tracks() const { return {}; }
+  /// Seconds spent waiting for data so far.
+  virtual double wait_seconds() const { return 0; }
+};
+
+/// Throws Error (kBadData) if the data set has nothing to train on. The data set must outlive it.
+std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data);
+std::unique_ptr<TrainTask> make_dense_task(const Config& config, const data::DataSet& data);
+
+/// Mean and standard deviation of the targets (1 if it is 0), or 0 and 1 if they are not to be
+/// standardised.
+void fit_target_scale(const Config& config, const data::DataSet& data,
+                      const std::vector<std::int64_t>& rows, ModelCard& card);
+/// Loader settings of a config.
+data::LoaderOptions loader_options(const Config& config);
+
+}  // namespace onpa::apps

@@ -1,0 +1,28 @@
+// The training loop of both models.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "apps/support/config.h"
+
+namespace onpa::apps {
+
+struct TrainOptions {
+  std::filesystem::path data;  // data set folder
+  std::filesystem::path run;   // run folder, made if missing
+  Config config;
+  std::string resume = "auto";      // auto | must | no
+  std::filesystem::path init_from;  // weights to start from; empty: none
+  bool quiet = false;
+};
+
+/// Trains until train.epochs or train.max_steps and leaves checkpoints, metrics and events in the
+/// run folder. A run that was interrupted and resumed has the bits of one that never was.
+/// Returns kOk; kStopped after SIGINT, SIGTERM or SIGUSR1 (a checkpoint was saved); kIo when the
+/// last checkpoint could not be written. Throws Error: kBadData when too many tracks cannot be read
+/// (a checkpoint was saved, bad_tracks.csv lists them), kDiverged, kBadCheckpoint, kCannotCreate,
+/// kConfig.
+int train(const TrainOptions& options);
+
+}  // namespace onpa::apps

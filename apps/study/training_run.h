@@ -1,0 +1,83 @@
+// The state and the parts of one run of the training loop; trainer.h is the way in.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/study/metrics.h"
+#include "apps/study/train_state.h"
+#include "apps/study/train_task.h"
+#include "apps/study/trainer.h"
+#include "apps/support/metrics_log.h"
+#include "apps/support/progress.h"
+#include "apps/support/run_dir.h"
+#include "apps/support/tfevents.h"
+
+namespace onpa::apps {
+
+class TrainingRun {
+ public:
+  explicit TrainingRun(const TrainOptions& options);
+  /// The exit code; throws as train().
+  int run();
+
+ private:
+  // training_run.cpp: from start to finish
+  void begin();
+  void resume_from(const nn::FoundCheckpoint& found);
+  void check_same_model(const nn::FoundCheckpoint& found) const;
+  void train_epochs();
+  void close_epoch();
+  bool save();
+  int finish();
+  void write_bad_tracks();
+
+  // training_steps.cpp: within an epoch, and evaluation
+  bool run_epoch();
+  bool step();
+  void update(double loss, std::int64_t forward_passes);
+  void skip_step(double loss);
+  void report_step(double loss);
+  void start_window();
+  ProgressState window_state() const;
+  bool evaluate();
+  void log(const Metrics& metrics);
+
+  bool out_of_steps() const;
+  bool done() const { return out_of_steps() || state_.epoch >= config_.train.epochs; }
+  std::int64_t steps_per_epoch() const;
+  std::int64_t total_steps() const;
+  TrainParts parts() { return {params_, optimizer_, average_ ? &*average_ : nullptr}; }
+
+  TrainOptions options_;
+  Config config_;
+  data::DataSet data_;
+  std::unique_ptr<TrainTask> task_;
+  RunDir run_;
+  FlatParams params_;
+  nn::Optimizer optimizer_;
+  std::optional<nn::AveragedParams> average_;
+  std::optional<MetricsLog> metrics_;
+  std::optional<EventWriter> events_;
+  Progress progress_;
+
+  TrainState state_;
+  bool changed_ = false;      // since the newest checkpoint
+  bool save_failed_ = false;  // the last time
+  bool log_failed_ = false;
+  double lr_ = 0, grad_norm_ = 0;
+  RegressionMetrics last_test_;
+
+  // since the last line of metrics
+  struct Window {
+    double begin_seconds = 0, wait_seconds = 0, loss = 0;
+    std::int64_t samples = 0, steps = 0;
+  } window_;
+};
+
+/// Seconds on a clock that never jumps.
+double monotonic_seconds();
+
+}  // namespace onpa::apps

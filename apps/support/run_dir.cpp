@@ -1,0 +1,79 @@
+#include "apps/support/run_dir.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "kernels/error.h"
+#include "tensor/io/file.h"
+
+namespace onpa::apps {
+namespace {
+
+std::string host_name() {
+  char name[256] = {};
+  if (gethostname(name, sizeof(name) - 1) != 0) return "unknown";
+  return name;
+}
+
+std::string read_all(int descriptor) {
+  char buffer[512] = {};
+  const ssize_t count = pread(descriptor, buffer, sizeof(buffer) - 1, 0);
+  return count > 0 ? std::string(buffer, static_cast<std::size_t>(count)) : "";
+}
+
+// The first line of a lock is "host pid".
+std::string holder_of(const std::string& content) {
+  return content.substr(0, content.find('\n'));
+}
+
+}  // namespace
+
+RunDir::RunDir(std::filesystem::path folder) : folder_(std::move(folder)) {
+  std::error_code error;
+  std::filesystem::create_directories(checkpoints(), error);
+  if (error) {
+    fail(ExitCode::kCannotCreate, folder_.string(),
+         ": cannot make the run folder: ", error.message());
+  }
+  const std::string path = (folder_ / "lock").string();
+  lock_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0) {
+    fail(ExitCode::kCannotCreate, path, ": cannot write to the run folder: ", std::strerror(errno));
+  }
+  // The kernel drops a flock with its process, so on one host a held lock is never stale. A name
+  // of another host in a lock that is free means a file system that shares no locks.
+  const bool held = flock(lock_, LOCK_EX | LOCK_NB) != 0;
+  const std::string holder = holder_of(read_all(lock_)), host = host_name();
+  const bool elsewhere = !held && !holder.empty() && holder.rfind(host + " ", 0) != 0;
+  if (held || elsewhere) {
+    close(lock_);
+    lock_ = -1;
+    fail(ExitCode::kCannotCreate, folder_.string(), ": another run uses this folder (", holder, ")",
+         elsewhere ? "; if that process is gone, remove the file 'lock' in it" : "");
+  }
+  const std::string content = host + " " + std::to_string(getpid()) + "\n";
+  if (ftruncate(lock_, 0) != 0 ||
+      pwrite(lock_, content.data(), content.size(), 0) != static_cast<ssize_t>(content.size())) {
+    const std::string reason = std::strerror(errno);
+    close(lock_);
+    lock_ = -1;
+    fail(ExitCode::kCannotCreate, path, ": cannot write to the run folder: ", reason);
+  }
+}
+
+RunDir::~RunDir() {
+  if (lock_ < 0) return;
+  // Emptied, not removed: another process may have the file open and be about to lock it.
+  if (ftruncate(lock_, 0) != 0) errno = 0;
+  close(lock_);
+}
+
+void RunDir::write_text(const std::string& name, const std::string& text) const {
+  io::write_file_atomic(folder_ / name, [&](io::FileWriter& file) { file.write(text); });
+}
+
+}  // namespace onpa::apps

@@ -1,0 +1,40 @@
+#include "apps/support/stop_signal.h"
+
+#include <signal.h>
+
+#include <array>
+
+namespace onpa::apps {
+namespace {
+
+constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGUSR1};
+volatile sig_atomic_t requested = 0;
+std::array<struct sigaction, kSignals.size()> previous{};
+
+void on_signal(int number) {
+  if (number == SIGINT && requested == SIGINT) {
+    signal(SIGINT, SIG_DFL);
+    raise(SIGINT);
+  }
+  requested = number;
+}
+
+}  // namespace
+
+StopSignals::StopSignals() {
+  requested = 0;
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &previous[i]);
+}
+
+StopSignals::~StopSignals() {
+  for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous[i], nullptr);
+}
+
+int stop_requested() {
+  return requested;
+}
+
+}  // namespace onpa::apps

@@ -1,0 +1,19 @@
+// Asking a run to stop: SIGINT, SIGTERM and SIGUSR1 set a flag that the training loop looks at
+// between steps.
+#pragma once
+
+namespace onpa::apps {
+
+/// Installs the handlers while it lives. A second SIGINT ends the process at once.
+class StopSignals {
+ public:
+  StopSignals();
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+};
+
+/// The signal that asked to stop, or 0.
+int stop_requested();
+
+}  // namespace onpa::apps
