@@ -1,0 +1,91 @@
+#include "kernels/elementwise.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/philox.h"
+
+namespace onpa::kernels {
+namespace {
+
+std::vector<float> random_values(std::int64_t n, std::uint64_t seed) {
+  Philox rng({.seed = seed, .stream = kStreamTest});
+  std::vector<float> out(static_cast<std::size_t>(n));
+  for (float& v : out) v = static_cast<float>(rng.normal());
+  return out;
+}
+
+const std::int64_t kSizes[] = {0, 1, 7, 31, 1000, 70001};
+
+TEST(Elementwise, Axpby) {
+  for (const std::int64_t n : kSizes) {
+    const std::vector<float> a = random_values(n, 1), b = random_values(n, 2);
+    std::vector<float> y(a.size());
+    axpby<float>(Cpu{},
+                 {.a = a.data(), .b = b.data(), .y = y.data(), .alpha = 2, .beta = -3, .n = n});
+    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], 2 * a[i] + -3 * b[i]);
+    axpby<float>(Cpu{},
+                 {.a = a.data(), .b = nullptr, .y = y.data(), .alpha = 2, .beta = 0, .n = n});
+    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], 2 * a[i]);
+  }
+}
+
+TEST(Elementwise, MultiplyAssignsAndAccumulates) {
+  for (const std::int64_t n : kSizes) {
+    const std::vector<float> a = random_values(n, 1), b = random_values(n, 2);
+    std::vector<float> y(a.size(), 5.0f);
+    Multiply<float> args{
+        .a = a.data(), .b = b.data(), .y = y.data(), .mode = GradMode::kAssign, .n = n};
+    multiply<float>(Cpu{}, args);
+    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], a[i] * b[i]);
+    args.mode = GradMode::kAccumulate;
+    multiply<float>(Cpu{}, args);
+    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], a[i] * b[i] + a[i] * b[i]);
+  }
+}
+
+TEST(Elementwise, ColumnSumAgreesWithDoubleAndThreads) {
+  for (const auto& [rows, cols] :
+       {std::pair<std::int64_t, std::int64_t>{0, 3}, {1, 1}, {7, 13}, {257, 5}, {1434, 101}}) {
+    const std::int64_t ldx = cols + 2;
+    const std::vector<float> x = random_values(rows * ldx, 1);
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 3}) {
+      set_thread_count(threads);
+      std::vector<float> y(static_cast<std::size_t>(cols), 1.0f);
+      column_sum<float>(Cpu{}, {.x = x.data(),
+                                .ldx = ldx,
+                                .y = y.data(),
+                                .mode = GradMode::kAccumulate,
+                                .rows = rows,
+                                .cols = cols});
+      results.push_back(y);
+    }
+    EXPECT_EQ(results[0], results[1]);
+    for (std::int64_t j = 0; j < cols; ++j) {
+      double want = 1;
+      for (std::int64_t r = 0; r < rows; ++r) want += x[r * ldx + j];
+      EXPECT_NEAR(results[0][j], want, 1e-5 * (1 + std::abs(want)) + 2e-6 * std::sqrt(rows));
+    }
+  }
+}
+
+TEST(Elementwise, SumAndBroadcast) {
+  for (const std::int64_t n : kSizes) {
+    const std::vector<float> x = random_values(n, 1);
+    double want = 0;
+    for (const float v : x) want += v;
+    float y = -1;
+    sum<float>(Cpu{}, {.x = x.data(), .y = &y, .alpha = 0.5f, .n = n});
+    EXPECT_NEAR(y, 0.5 * want, 1e-6 * (1 + std::abs(want)));
+    std::vector<float> filled(x.size(), 1.0f);
+    broadcast_scalar<float>(
+        Cpu{}, {.x = &y, .y = filled.data(), .alpha = 2, .mode = GradMode::kAccumulate, .n = n});
+    for (const float v : filled) EXPECT_EQ(v, 1.0f + 2 * y);
+  }
+}
+
+}  // namespace
+}  // namespace onpa::kernels

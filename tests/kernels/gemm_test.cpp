@@ -1,0 +1,144 @@
+#include "kernels/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/philox.h"
+
+namespace onpa::kernels {
+namespace {
+
+template <class T>
+std::vector<T> random_values(std::int64_t n, std::uint64_t seed) {
+  Philox rng({.seed = seed, .stream = kStreamTest});
+  std::vector<T> out(static_cast<std::size_t>(n));
+  for (T& v : out) v = static_cast<T>(static_cast<float>(rng.normal()));
+  return out;
+}
+
+struct Case {
+  std::int64_t m, n, k;
+};
+// 1, primes, below a vector, over a tile with an odd tail, many columns, k = 0.
+const Case kCases[] = {{1, 1, 1},     {1, 5, 3},      {3, 1, 7},     {13, 17, 19}, {33, 31, 64},
+                       {200, 100, 5}, {193, 769, 40}, {1, 1000, 10}, {5, 4, 0}};
+
+// The product as its definition says, in double.
+template <class T>
+std::vector<double> reference(const Gemm<T>& g, const std::vector<T>& c_before) {
+  std::vector<double> out(static_cast<std::size_t>(g.m * g.n));
+  for (std::int64_t i = 0; i < g.m; ++i) {
+    for (std::int64_t j = 0; j < g.n; ++j) {
+      double sum = g.beta * static_cast<double>(c_before[i * g.ldc + j]);
+      for (std::int64_t p = 0; p < g.k; ++p) {
+        const double a = g.trans_a == Trans::kNo ? g.a[i * g.lda + p] : g.a[p * g.lda + i];
+        const double b = g.trans_b == Trans::kNo ? g.b[p * g.ldb + j] : g.b[j * g.ldb + p];
+        sum += a * b;
+      }
+      if (g.bias != nullptr) sum += g.bias[j];
+      if (g.activation == Activation::kRelu) sum = std::max(sum, 0.0);
+      if (g.activation == Activation::kGelu) sum = sum * 0.5 * std::erfc(-sum * std::sqrt(0.5));
+      if (g.residual != nullptr) sum += g.residual[i * g.ldc + j];
+      out[i * g.n + j] = sum;
+    }
+  }
+  return out;
+}
+
+template <class T>
+void check(const Case& size, Trans trans_a, Trans trans_b, Activation activation, bool bias,
+           bool residual, T beta, std::int64_t row_gap) {
+  const auto& [m, n, k] = size;
+  const std::int64_t ldc = n + row_gap;
+  const std::vector<T> a = random_values<T>(m * k, 1), b = random_values<T>(k * n, 2),
+                       bias_values = random_values<T>(n, 3), r = random_values<T>(m * ldc, 4),
+                       before = random_values<T>(m * ldc, 5);
+  std::vector<T> c = before, pre(before.size(), T{7});
+  const Gemm<T> g{.trans_a = trans_a,
+                  .trans_b = trans_b,
+                  .m = m,
+                  .n = n,
+                  .k = k,
+                  .a = a.data(),
+                  .lda = trans_a == Trans::kNo ? k : m,
+                  .b = b.data(),
+                  .ldb = trans_b == Trans::kNo ? n : k,
+                  .c = c.data(),
+                  .ldc = ldc,
+                  .beta = beta,
+                  .bias = bias ? bias_values.data() : nullptr,
+                  .activation = activation,
+                  .pre_activation = pre.data(),
+                  .residual = residual ? r.data() : nullptr};
+  const std::vector<double> want = reference(g, before);
+  gemm<T>(Cpu{}, g);
+  // Rounding of k products of normals and a running sum: a few eps times sqrt(k) typical, k worst.
+  const double eps = std::is_same_v<T, float> ? 6e-8 : 1.2e-16;
+  const double bound = eps * (8 + 4 * static_cast<double>(k));
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      ASSERT_NEAR(c[i * ldc + j], want[i * n + j], bound * (1 + std::abs(want[i * n + j])))
+          << m << 'x' << n << 'x' << k << " at " << i << ',' << j;
+    }
+    for (std::int64_t j = n; j < ldc; ++j) ASSERT_EQ(c[i * ldc + j], before[i * ldc + j]);
+  }
+}
+
+TEST(Gemm, AgreesWithItsDefinition) {
+  for (const Case& size : kCases) {
+    for (const Trans ta : {Trans::kNo, Trans::kYes}) {
+      for (const Trans tb : {Trans::kNo, Trans::kYes}) {
+        for (const Activation act : {Activation::kNone, Activation::kRelu, Activation::kGelu}) {
+          check<float>(size, ta, tb, act, true, false, 0.0f, 0);
+          check<float>(size, ta, tb, act, false, true, 1.0f, 3);
+          check<double>(size, ta, tb, act, true, true, 1.0, 2);
+        }
+      }
+    }
+  }
+}
+
+TEST(Gemm, ResidualInPlace) {
+  const std::vector<float> a = random_values<float>(6 * 4, 1), b = random_values<float>(4 * 5, 2);
+  std::vector<float> c = random_values<float>(6 * 5, 3), added = c;
+  Gemm<float> g{.m = 6, .n = 5, .k = 4, .a = a.data(), .lda = 4, .b = b.data(), .ldb = 5};
+  g.c = c.data();
+  g.ldc = 5;
+  g.residual = c.data();
+  gemm<float>(Cpu{}, g);
+  g.c = added.data();
+  g.residual = nullptr;
+  g.beta = 1;
+  gemm<float>(Cpu{}, g);
+  EXPECT_EQ(c, added);
+}
+
+TEST(Gemm, SameBitsForAnyNumberOfThreads) {
+  const Case size{1434, 800, 96};
+  const std::vector<float> a = random_values<float>(size.m * size.k, 1),
+                           b = random_values<float>(size.k * size.n, 2);
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 2, 3}) {
+    set_thread_count(threads);
+    std::vector<float> c(static_cast<std::size_t>(size.m * size.n));
+    gemm<float>(Cpu{}, {.m = size.m,
+                        .n = size.n,
+                        .k = size.k,
+                        .a = a.data(),
+                        .lda = size.k,
+                        .b = b.data(),
+                        .ldb = size.n,
+                        .c = c.data(),
+                        .ldc = size.n,
+                        .activation = Activation::kGelu});
+    results.push_back(std::move(c));
+  }
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[0], results[2]);
+}
+
+}  // namespace
+}  // namespace onpa::kernels
