@@ -117,6 +117,20 @@ def wave_case(out):
     print(f"passt_wave.npy: {tuple(mel.shape)}, float32 package differs by {error:.2e}")
 
 
+def small_signal_case(out):
+    """Tokens and features so small that the epsilons of the norms (1e-6, head 1e-5) show."""
+    model = build(
+        img_size=(32, 62), patch_size=8, stride=6, embed_dim=32, depth=2, num_heads=4, num_classes=5
+    )
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if any(part in name for part in ("_token", "_embed", "proj", "fc2", "norm.")):
+                p *= 1e-3
+    values, error = run(model, mel_input(2, 32, 50))
+    np.save(out / "passt_small.npy", values)
+    print(f"passt_small.npy: float32 package differs by {error:.2e}")
+
+
 def training_case(out):
     """Loss and gradients of one step with known patchout and a time offset of 1."""
     mels, frames, offset = 32, 50, 1
@@ -161,6 +175,7 @@ def training_case(out):
 def main():
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     with contextlib.redirect_stderr(io.StringIO()):
+        small_signal_case(out)
         training_case(out)
         wave_case(out)
         evaluation_cases(out)

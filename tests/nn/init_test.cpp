@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/parallel.h"
+
 namespace onpa::nn {
 namespace {
 
@@ -70,6 +72,19 @@ TEST(Init, DrawsBelongToSeedAndIndex) {
   EXPECT_EQ(draw(1, 2), draw(1, 2));
   EXPECT_NE(draw(1, 2), draw(1, 3));
   EXPECT_NE(draw(1, 2), draw(2, 2));
+}
+
+TEST(Init, DrawsDependOnNoNumberOfThreads) {
+  const int threads = kernels::thread_count();
+  std::vector<float> one, many;
+  for (const int count : {1, 3}) {
+    kernels::set_thread_count(count);
+    const Tensor x = Tensor::empty({100003});
+    fill_trunc_normal(x, 1, 2, 1, 2);
+    (count == 1 ? one : many) = x.to_vector<float>();
+  }
+  kernels::set_thread_count(threads);
+  EXPECT_EQ(one, many);
 }
 
 TEST(Init, ConstantAndEmpty) {
