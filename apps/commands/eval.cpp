@@ -1,0 +1,46 @@
+#include <fmt/core.h>
+
+#include "apps/commands/commands.h"
+#include "apps/study/evaluate.h"
+#include "apps/study/predictor.h"
+#include "apps/study/tables.h"
+#include "apps/study/train_state.h"
+#include "apps/support/log.h"
+#include "kernels/error.h"
+
+namespace onpa::apps {
+namespace {
+
+// The data set that a run was trained on, as its newest checkpoint tells.
+std::string data_of(const std::string& run) {
+  const nn::FoundCheckpoint found = open_checkpoint(run);
+  const auto state = found.content.text.find("state.json");
+  if (state == found.content.text.end()) {
+    fail(ExitCode::kBadCheckpoint, found.folder.string(), ": no state.json");
+  }
+  return TrainState::from_json(state->second).data;
+}
+
+}  // namespace
+
+int run_eval(const EvalArgs& args) {
+  const std::string folder = args.data.empty() ? data_of(args.runs.front()) : args.data;
+  const data::DataSet data = data::DataSet::load(folder);
+  std::vector<ModelResult> results;
+  for (const std::string& run : args.runs) {
+    results.push_back(evaluate_run(run, data, args.batch_size));
+    spdlog::info("{}: {} test tracks predicted", run, results.back().predictions.size());
+  }
+  const Table1 table1 = make_table1(data, results);
+  const Table2 table2 = make_table2(data, results);
+  const std::filesystem::path out = args.out.empty() ? args.runs.front() : args.out;
+  std::error_code error;
+  std::filesystem::create_directories(out, error);
+  write_tables(out, table1, table2);
+  write_predictions(out / "predictions.csv", data, results);
+  fmt::print("{}", table_text(table1));
+  if (args.by == "genre") fmt::print("\n{}", table_text(table2));
+  return 0;
+}
+
+}  // namespace onpa::apps

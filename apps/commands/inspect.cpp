@@ -1,0 +1,107 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "apps/commands/commands.h"
+#include "apps/study/predictor.h"
+#include "apps/study/train_state.h"
+#include "data/dataset.h"
+#include "kernels/error.h"
+#include "nn/passt.h"
+
+namespace onpa::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+void print_tensor(const std::string& name, const Shape& shape, const char* dtype) {
+  std::string extents;
+  for (const std::int64_t extent : shape.extents()) {
+    extents += fmt::format("{}{}", extents.empty() ? "" : ", ", extent);
+  }
+  fmt::print("{:<36} {:<5} {:>20} {:>12}\n", name, dtype, "(" + extents + ")", shape.numel());
+}
+
+void print_passt(const nn::PasstConfig& c) {
+  fmt::print("passt: depth {}, width {}, heads {}, mlp {}, outputs {}\n", c.depth, c.width, c.heads,
+             c.mlp, c.outputs);
+  fmt::print("input: {} mels, patches {} x {}, strides {} x {}, grid {} x at most {}\n", c.mels,
+             c.patch_f, c.patch_t, c.stride_f, c.stride_t, c.grid_f(), c.table_t);
+}
+
+void inspect_preset(const std::string& name) {
+  const nn::Passt model(nn::PasstConfig::preset(name));
+  print_passt(model.config());
+  for (const nn::NamedParameter& p : model.parameters()) {
+    print_tensor(p.name, p.tensor.shape(), name_of(p.tensor.dtype()));
+  }
+  fmt::print("parameters: {}\n", model.parameter_count());
+}
+
+void inspect_file(const fs::path& path) {
+  const io::SafetensorsFile file = io::read_safetensors(path);
+  std::int64_t total = 0;
+  for (const auto& [name, tensor] : file.tensors) {
+    print_tensor(name, tensor.shape(), name_of(tensor.dtype()));
+    total += tensor.numel();
+  }
+  fmt::print("tensors: {}, values: {}\n", file.tensors.size(), total);
+  for (const auto& [key, value] : file.metadata) fmt::print("{}: {}\n", key, value);
+  if (!file.metadata.contains("kind") && file.find("cls_token").defined()) {
+    print_passt(ModelCard::read(file, path.string()).passt);
+  }
+}
+
+void inspect_checkpoint(const fs::path& folder) {
+  const nn::FoundCheckpoint found = open_checkpoint(folder);
+  fmt::print("checkpoint: {}\nstep: {}\n", found.folder.string(), found.content.step);
+  for (const auto& [name, tensors] : found.content.tensors) {
+    std::int64_t total = 0;
+    for (const auto& [tensor_name, tensor] : tensors) total += tensor.numel();
+    fmt::print("{}.safetensors: {} tensors, {} values\n", name, tensors.size(), total);
+  }
+  const auto metadata = found.content.metadata.find("model");
+  if (metadata != found.content.metadata.end()) {
+    for (const auto& [key, value] : metadata->second) fmt::print("{}: {}\n", key, value);
+  }
+  const auto state = found.content.text.find("state.json");
+  if (state != found.content.text.end()) fmt::print("{}", state->second);
+}
+
+void inspect_data(const fs::path& folder) {
+  const data::DataSet data = data::DataSet::load(folder);
+  std::int64_t train = 0, left_out = 0, test = 0, audio = 0;
+  for (const data::Track& track : data.tracks) {
+    (track.split == data::Split::kTest ? test : track.kept ? train : left_out) += 1;
+    audio += track.audio.empty() ? 0 : 1;
+  }
+  std::string features;
+  for (const std::string& name : data.feature_names) {
+    features += (features.empty() ? "" : ", ") + name;
+  }
+  fmt::print("data set: {}\ntracks: {}\ntrain: {}\nleft out by undersampling: {}\ntest: {}\n",
+             folder.string(), data.tracks.size(), train, left_out, test);
+  fmt::print("with audio: {}\nfeatures: {}\nhash: {}\n{}\n", audio, features, data.hash, data.card);
+}
+
+}  // namespace
+
+int run_inspect(const InspectArgs& args) {
+  const fs::path path = args.path;
+  if (!fs::exists(path)) {
+    if (args.path.rfind("passt-", 0) != 0) {
+      fail(ExitCode::kInputMissing, args.path, ": no such file, folder or preset");
+    }
+    inspect_preset(args.path);
+  } else if (!fs::is_directory(path)) {
+    inspect_file(path);
+  } else if (fs::exists(path / "tracks.csv")) {
+    inspect_data(path);
+  } else {
+    inspect_checkpoint(path);
+  }
+  return 0;
+}
+
+}  // namespace onpa::apps

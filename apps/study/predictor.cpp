@@ -1,0 +1,139 @@
+#include "apps/study/predictor.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/support/log.h"
+#include "apps/support/suggest.h"
+#include "audio/mel.h"
+#include "kernels/error.h"
+#include "nn/load.h"
+#include "tensor/autograd.h"
+
+namespace onpa::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kShortestMelSamples = 515;  // under it the front end cannot reflect
+
+// The averaged weights of a checkpoint if it has any.
+io::SafetensorsFile weights_of(const nn::CheckpointContent& content, const fs::path& folder) {
+  const char* name = content.tensors.contains("swa") ? "swa" : "model";
+  const auto tensors = content.tensors.find(name);
+  const auto metadata = content.metadata.find(name);
+  if (tensors == content.tensors.end() || metadata == content.metadata.end()) {
+    fail(ExitCode::kBadCheckpoint, folder.string(), ": no ", name, ".safetensors");
+  }
+  return {tensors->second, metadata->second};
+}
+
+Predictor::Output output_of(const ModelCard& card, std::span<const float> logits) {
+  Predictor::Output out;
+  for (const float logit : logits) {
+    out.logits.push_back(logit);
+    out.prediction.push_back(static_cast<double>(logit) * card.target_std + card.target_mean);
+  }
+  return out;
+}
+
+}  // namespace
+
+nn::FoundCheckpoint open_checkpoint(const fs::path& folder) {
+  if (!fs::is_directory(folder)) {
+    fail(ExitCode::kInputMissing, folder.string(), ": no such run or checkpoint folder");
+  }
+  if (fs::exists(folder / "MANIFEST.json")) return {folder, nn::load_checkpoint(folder)};
+  const fs::path checkpoints = fs::exists(folder / "checkpoints") ? folder / "checkpoints" : folder;
+  std::vector<std::string> skipped;
+  auto found = nn::find_checkpoint(checkpoints, skipped);
+  for (const std::string& reason : skipped) spdlog::warn("checkpoint passed over: {}", reason);
+  if (!found) fail(ExitCode::kBadCheckpoint, folder.string(), ": holds no valid checkpoint");
+  return *std::move(found);
+}
+
+Predictor::Predictor(const fs::path& path) : source_(path) {
+  if (!fs::exists(path)) fail(ExitCode::kInputMissing, path.string(), ": no such model");
+  io::SafetensorsFile file;
+  if (fs::is_directory(path)) {
+    const nn::FoundCheckpoint found = open_checkpoint(path);
+    source_ = found.folder;
+    file = weights_of(found.content, found.folder);
+  } else {
+    file = io::read_safetensors(path);
+  }
+  card_ = ModelCard::read(file, source_.string());
+  if (card_.kind == "passt") {
+    passt_ = std::make_unique<nn::Passt>(card_.passt);
+    nn::load_parameters(*passt_, file.tensors);
+  } else {
+    dense_ = std::make_unique<nn::Dense>(card_.dense);
+    nn::load_parameters(*dense_, file.tensors);
+  }
+}
+
+Predictor::~Predictor() = default;
+
+Predictor::Output Predictor::predict(std::span<const float> wave, const std::string& name) {
+  if (!passt_) fail(ExitCode::kUsage, source_.string(), ": a dense model takes CSV, not audio");
+  const std::int64_t shortest =
+      std::max(kShortestMelSamples, (card_.passt.patch_t - 1) * card_.mel.hop_samples + 1);
+  std::vector<float> samples(wave.begin(), wave.end());
+  if (static_cast<std::int64_t>(samples.size()) < shortest) {
+    spdlog::warn("{}: {:.3f} s is under one patch; padded with silence", name,
+                 static_cast<double>(samples.size()) / card_.mel.rate_hz);
+    samples.resize(static_cast<std::size_t>(shortest));
+  }
+  const auto count = static_cast<std::int64_t>(samples.size());
+  // Frames that the time table covers; what comes after would be cut by the model anyway.
+  const std::int64_t frames =
+      card_.passt.patch_t + (card_.passt.table_t - 1) * card_.passt.stride_t;
+  if (card_.passt.grid_t(card_.mel.frames(count)) > card_.passt.table_t) {
+    spdlog::warn("{}: {:.1f} s is longer than the model's {:.1f} s; the rest is not heard", name,
+                 static_cast<double>(count) / card_.mel.rate_hz,
+                 static_cast<double>(frames) * card_.mel.hop_samples / card_.mel.rate_hz);
+  }
+  const NoGrad no_grad;
+  const Tensor mel = audio::log_mel(Tensor::from<float>({1, count}, samples), card_.mel);
+  const nn::Passt::Output result = passt_->forward(mel);
+  Output out = output_of(card_, result.logits.span<float>());
+  out.features = result.features.to_vector<float>();
+  return out;
+}
+
+std::vector<Predictor::Output> Predictor::predict(const data::Table& table) {
+  if (!dense_) fail(ExitCode::kUsage, source_.string(), ": an audio model takes audio, not CSV");
+  const std::size_t width = card_.feature_names.size();
+  std::vector<int> columns;
+  for (const std::string& name : card_.feature_names) {
+    columns.push_back(table.find(name));
+    if (columns.back() < 0) {
+      fail(ExitCode::kBadData, table.name(), ": no column '", name, "'",
+           suggestion(name, table.columns()));
+    }
+  }
+  const Tensor x = Tensor::empty({table.rows(), static_cast<std::int64_t>(width)});
+  std::vector<float> raw(width);
+  for (std::int64_t row = 0; row < table.rows(); ++row) {
+    for (std::size_t j = 0; j < width; ++j) {
+      double value = 0;
+      if (!data::parse_number(table.cell(row, columns[j]), value)) {
+        fail(ExitCode::kBadData, table.name(), ":", table.line(row), ": column ",
+             card_.feature_names[j], " is '", table.cell(row, columns[j]), "', want a number");
+      }
+      raw[j] = static_cast<float>(value);
+    }
+    card_.features.apply(raw,
+                         x.span<float>().subspan(static_cast<std::size_t>(row) * width, width));
+  }
+  const NoGrad no_grad;
+  const Tensor logits = dense_->forward(x);
+  const auto outputs = static_cast<std::size_t>(logits.size(1));
+  std::vector<Output> out;
+  for (std::size_t row = 0; row < static_cast<std::size_t>(table.rows()); ++row) {
+    out.push_back(output_of(card_, logits.span<float>().subspan(row * outputs, outputs)));
+  }
+  return out;
+}
+
+}  // namespace onpa::apps
