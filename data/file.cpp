@@ -79,20 +79,21 @@ std::filesystem::path temporary_beside(const std::filesystem::path& path) {
   return out;
 }
 
-void write_file_atomic(const std::filesystem::path& path, std::string_view bytes) {
+void write_file_atomic(const std::filesystem::path& path, std::string_view bytes, bool durable) {
   const std::filesystem::path temporary = temporary_beside(path);
   Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (file.get() < 0) {
     fail(ExitCode::kCannotCreate, path.string(), ": cannot create: ", std::strerror(errno));
   }
   // Renaming before the data are on disk could leave an empty file after a power cut.
-  const bool written = write_all(file.get(), bytes) && ::fsync(file.get()) == 0 && file.close() &&
-                       ::rename(temporary.c_str(), path.c_str()) == 0;
+  const bool written = write_all(file.get(), bytes) && (!durable || ::fsync(file.get()) == 0) &&
+                       file.close() && ::rename(temporary.c_str(), path.c_str()) == 0;
   if (!written) {
     const int reason = errno;
     ::unlink(temporary.c_str());
     fail(ExitCode::kIo, path.string(), ": cannot write: ", std::strerror(reason));
   }
+  if (!durable) return;
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.get() >= 0) ::fsync(directory.get());

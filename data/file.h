@@ -15,8 +15,10 @@ std::string read_file(const std::filesystem::path& path);
 std::filesystem::path temporary_beside(const std::filesystem::path& path);
 
 /// Replaces `path` by a file with `bytes`: after a crash at any moment the old or the new content
-/// is there, never a part. Throws Error: kCannotCreate, kIo (disk full), with the old file intact
-/// and no temporary left.
-void write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
+/// is there, never a part. Without `durable` that holds for a crash of the process only: after a
+/// power cut the file may be damaged. Throws Error: kCannotCreate, kIo (disk full), with the old
+/// file intact and no temporary left.
+void write_file_atomic(const std::filesystem::path& path, std::string_view bytes,
+                       bool durable = true);
 
 }  // namespace onpa::data

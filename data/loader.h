@@ -79,6 +79,8 @@ struct BadTrack {
 /// batch size, so a run that is to be resumed saves AudioBatch::next_cursor of its last batch.
 class AudioLoader {
  public:
+  /// `data` outlives the loader. Throws Error: kConfig for an option out of range, kCannotCreate
+  /// for the cache folder.
   AudioLoader(const DataSet& data, std::vector<std::int64_t> rows, LoaderOptions options);
   ~AudioLoader();
   AudioLoader(const AudioLoader&) = delete;
@@ -91,9 +93,10 @@ class AudioLoader {
   bool next(AudioBatch& batch);
   /// Upper bound: bad files can make an epoch shorter.
   std::int64_t batches_per_epoch() const;
-  /// Bad tracks met so far by this loader, each once.
+  /// Bad tracks met so far by this loader (mixup partners too), each once, in the order of the
+  /// epochs. Counting starts anew with each loader: a resumed run does not know of earlier ones.
   std::vector<BadTrack> bad_tracks() const;
-  /// Seconds that next() spent waiting.
+  /// Seconds that next() spent waiting for items; without workers, making them.
   double wait_seconds() const;
 
  private:

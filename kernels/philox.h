@@ -43,6 +43,7 @@ enum RngStream : std::uint32_t {
   kStreamCorpus = 15,
   kStreamBootstrap = 16,
   kStreamTest = 17,
+  kStreamMixupPartner = 18,
 };
 
 /// One Philox4x32-10 block: four 32-bit words from a 128-bit counter and a 64-bit key.

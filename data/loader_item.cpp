@@ -1,0 +1,132 @@
+#include "data/loader_item.h"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+#include "audio/augment.h"
+#include "audio/decode.h"
+#include "kernels/error.h"
+#include "kernels/philox.h"
+
+namespace onpa::data {
+namespace {
+
+// How often a mixup partner is drawn again because it is bad before the item stays unmixed.
+constexpr int kPartnerDraws = 8;
+
+std::string path_of(const DataSet& data, std::int64_t row) {
+  return (data.audio_root / data.tracks[static_cast<std::size_t>(row)].audio).string();
+}
+
+// Faults of one file, as opposed to those of the machine or of this program.
+bool is_bad_file(ExitCode code) {
+  return code == ExitCode::kBadData || code == ExitCode::kInputMissing || code == ExitCode::kIo;
+}
+
+}  // namespace
+
+ItemMaker::ItemMaker(const DataSet& data, const std::vector<std::int64_t>& rows,
+                     const LoaderOptions& options)
+    : data_(data), rows_(rows), options_(options) {
+  if (!options.cache_folder.empty()) {
+    cache_ = std::make_unique<PcmCache>(options.cache_folder, options.cache_bytes);
+  }
+}
+
+LoaderItem ItemMaker::make(std::uint64_t epoch, std::int64_t row) {
+  LoaderItem item;
+  item.row = row;
+  try {
+    auto samples = load(row, item.bad);
+    if (!samples) return item;
+    item.wave = augmented(std::move(*samples), epoch, row);
+    item.target = data_.tracks[static_cast<std::size_t>(row)].target;
+    if (options_.train && options_.wave_mixup_probability > 0) mix(item, epoch);
+    item.good = true;
+  } catch (...) {
+    item.error = std::current_exception();
+  }
+  return item;
+}
+
+std::optional<std::vector<float>> ItemMaker::load(std::int64_t row, std::vector<BadTrack>& bad) {
+  std::string reason;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto known = reasons_.find(row); known != reasons_.end()) reason = known->second;
+  }
+  if (reason.empty()) {
+    try {
+      return decode(row);
+    } catch (const Error& e) {
+      if (!is_bad_file(e.code())) fail(e.code(), path_of(data_, row), ": ", e.what());
+      reason = e.what();
+    } catch (const std::bad_alloc&) {
+      fail(ExitCode::kOutOfMemory, path_of(data_, row), ": out of memory");
+    } catch (const std::exception& e) {
+      fail(ExitCode::kInternal, path_of(data_, row), ": ", e.what());
+    }
+    const std::lock_guard lock(mutex_);
+    reasons_.emplace(row, reason);
+  }
+  bad.push_back({row, path_of(data_, row), reason});
+  return std::nullopt;
+}
+
+std::vector<float> ItemMaker::decode(std::int64_t row) {
+  const Track& track = data_.tracks[static_cast<std::size_t>(row)];
+  if (track.audio.empty()) fail(ExitCode::kBadData, "track \"", track.id, "\" has no audio file");
+  const std::filesystem::path path = data_.audio_root / track.audio;
+  const auto decode_checked = [&] {
+    audio::Clip clip = audio::decode_file(path);
+    if (!std::all_of(clip.samples.begin(), clip.samples.end(),
+                     [](float x) { return std::isfinite(x); })) {
+      fail(ExitCode::kBadData, path.string(), ": decodes to samples that are not finite");
+    }
+    return clip;
+  };
+  return cache_ ? cache_->get(path, decode_checked) : decode_checked().samples;
+}
+
+// Gain, cut, roll: the order of the public PaSST recipe.
+std::vector<float> ItemMaker::augmented(std::vector<float> samples, std::uint64_t epoch,
+                                        std::int64_t row) {
+  const auto key = [&](RngStream stream) {
+    return RngKey{options_.seed, stream, epoch, static_cast<std::uint64_t>(row)};
+  };
+  if (options_.train && (options_.gain_low_db != 0 || options_.gain_high_db != 0)) {
+    audio::random_gain(samples, options_.gain_low_db, options_.gain_high_db, key(kStreamGain));
+  }
+  if (options_.seconds > 0) {
+    const auto length =
+        static_cast<std::int64_t>(std::llround(options_.seconds * audio::kModelRateHz));
+    samples = audio::fit_length(samples, length, options_.train, key(kStreamCrop));
+  }
+  if (options_.train && options_.roll_samples > 0) {
+    audio::random_roll(samples, options_.roll_samples, key(kStreamRoll));
+  }
+  return samples;
+}
+
+// The partner is heard as it is in its own place of this epoch.
+void ItemMaker::mix(LoaderItem& item, std::uint64_t epoch) {
+  const auto sample = static_cast<std::uint64_t>(item.row);
+  Philox rng({options_.seed, kStreamMixupPartner, epoch, sample});
+  if (rng.uniform() >= options_.wave_mixup_probability) return;
+  for (int draw = 0; draw < kPartnerDraws; ++draw) {
+    const std::int64_t partner = rows_[rng.below(static_cast<std::uint32_t>(rows_.size()))];
+    auto samples = load(partner, item.bad);
+    if (!samples) continue;
+    const std::vector<float> other =
+        audio::fit_length(augmented(std::move(*samples), epoch, partner), std::ssize(item.wave),
+                          false, {options_.seed, kStreamCrop, epoch, sample});
+    const float weight =
+        audio::mixup_wave(item.wave, other, {options_.seed, kStreamMixupWave, epoch, sample});
+    const float target = data_.tracks[static_cast<std::size_t>(partner)].target;
+    item.target = weight * item.target + (1 - weight) * target;
+    return;
+  }
+}
+
+}  // namespace onpa::data
