@@ -13,7 +13,7 @@ constexpr double kPi = 3.141592653589793;
 constexpr int kRate = audio::kModelRateHz;
 constexpr int kHarmonics = 24;
 constexpr double kTopHz = 12000;
-constexpr double kSurfaceNoiseDb = -16;  // of the planted genre, RMS re full scale
+constexpr double kSurfaceNoiseDb = -18;  // of the planted genre, RMS re full scale
 
 using Samples = std::vector<double>;
 
