@@ -1,0 +1,211 @@
+#include "nn/optim.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "tensor/io/safetensors.h"
+
+namespace onpa::nn {
+namespace {
+
+// Golden values of tests/golden/make_optim.py: rows of two parameters, (3, 7) and (11), one after
+// the other.
+class Pair {
+ public:
+  static void read_row(std::vector<float>& out, const Tensor& table, std::int64_t row) {
+    const std::int64_t n = 21 + 11;
+    out.assign(table.data<float>() + row * n, table.data<float>() + (row + 1) * n);
+  }
+
+  void set(const Tensor& buffer, const std::string& name, std::int64_t row) {
+    std::vector<float> values;
+    read_row(values, golden_.find(name), row);
+    std::copy_n(values.data(), 21, params_.view(buffer, params_.slots()[0]).data<float>());
+    std::copy_n(values.data() + 21, 11, params_.view(buffer, params_.slots()[1]).data<float>());
+  }
+
+  std::vector<float> get(const Tensor& buffer) const {
+    std::vector<float> out = params_.view(buffer, params_.slots()[0]).to_vector<float>();
+    const auto b = params_.view(buffer, params_.slots()[1]).to_vector<float>();
+    out.insert(out.end(), b.begin(), b.end());
+    return out;
+  }
+
+  void expect_row(const Tensor& buffer, const std::string& name, std::int64_t row, double bound) {
+    std::vector<float> want;
+    read_row(want, golden_.find(name), row);
+    const std::vector<float> got = get(buffer);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      ASSERT_NEAR(got[i], want[i], bound) << name << " row " << row << " at " << i;
+    }
+  }
+
+  FlatParams& params() { return params_; }
+  const Tensor& golden(const std::string& name) {
+    cached_ = golden_.find(name);
+    return cached_;
+  }
+
+ private:
+  io::SafetensorsFile golden_ = io::read_safetensors(ONPA_GOLDEN_DIR "/optim.safetensors");
+  Tensor cached_;
+  Tensor a_ = Tensor::zeros({3, 7}).set_requires_grad();
+  Tensor b_ = Tensor::zeros({11}).set_requires_grad();
+  FlatParams params_{{{"a", &a_}, {"b", &b_}}};
+};
+
+void check_against_pytorch(const std::string& name, const OptimizerConfig& config) {
+  Pair pair;
+  pair.set(pair.params().data(), name + ".start", 0);
+  Optimizer optimizer(config, pair.params());
+  for (std::int64_t step = 0; step < 6; ++step) {
+    pair.set(pair.params().grad(), name + ".grads", step);
+    const double want = pair.golden(name + ".norms").data<double>()[step];
+    // PyTorch adds squares in float.
+    ASSERT_NEAR(optimizer.step(0.01f), want, 1e-6 * want) << name << " step " << step;
+    // A few roundings of parameters up to about 3, gathered over six steps.
+    pair.expect_row(pair.params().data(), name + ".params", step, 1e-6);
+  }
+  EXPECT_EQ(optimizer.step_count(), 6);
+}
+
+TEST(Optimizer, AdamwAgreesWithPyTorch) {
+  check_against_pytorch("adamw", {.weight_decay = 0.1f});
+  check_against_pytorch("adamw_clip", {.weight_decay = 1e-4f, .clip_norm = 1});
+}
+
+TEST(Optimizer, SgdAgreesWithPyTorch) {
+  check_against_pytorch("sgd_nesterov", {.kind = "sgd", .weight_decay = 1e-2f});
+  check_against_pytorch(
+      "sgd_momentum_clip",
+      {.kind = "sgd", .weight_decay = 0, .momentum = 0.8f, .nesterov = false, .clip_norm = 2.5f});
+  check_against_pytorch("sgd_plain", {.kind = "sgd", .weight_decay = 1e-2f, .momentum = 0});
+}
+
+TEST(Optimizer, ScalesGradientsBeforeItClips) {
+  Pair one, two;
+  for (Pair* pair : {&one, &two}) {
+    pair->set(pair->params().data(), "adamw.start", 0);
+    pair->set(pair->params().grad(), "adamw.grads", 3);
+  }
+  for (float& g : two.params().grad().span<float>()) g *= 4;
+  Optimizer first({.clip_norm = 1}, one.params()), second({.clip_norm = 1}, two.params());
+  const double norm = first.step(0.1f);
+  EXPECT_DOUBLE_EQ(second.step(0.1f, 0.25f), norm);
+  EXPECT_EQ(two.get(two.params().data()), one.get(one.params().data()));
+}
+
+TEST(Optimizer, ChangesNothingOnNanOrInfinity) {
+  for (const char* kind : {"adamw", "sgd"}) {
+    for (const float bad : {NAN, INFINITY}) {
+      Pair pair;
+      pair.set(pair.params().data(), "adamw.start", 0);
+      pair.set(pair.params().grad(), "adamw.grads", 2);
+      Optimizer optimizer({.kind = kind, .clip_norm = 1}, pair.params());
+      optimizer.step(0.1f);
+      const std::vector<float> before = pair.get(pair.params().data());
+      std::vector<std::vector<float>> state;
+      for (const auto& [name, buffer] : optimizer.state()) state.push_back(pair.get(buffer));
+      pair.params().grad().data<float>()[17] = bad;
+      EXPECT_FALSE(std::isfinite(optimizer.step(0.1f))) << kind;
+      EXPECT_EQ(pair.get(pair.params().data()), before) << kind;
+      for (std::size_t i = 0; i < state.size(); ++i) {
+        EXPECT_EQ(pair.get(optimizer.state()[i].second), state[i]) << kind;
+      }
+      EXPECT_EQ(optimizer.step_count(), 1) << kind;
+    }
+  }
+}
+
+TEST(Optimizer, PaddingStaysZero) {
+  Pair pair;
+  pair.set(pair.params().data(), "adamw.start", 0);
+  pair.set(pair.params().grad(), "adamw.grads", 2);
+  Optimizer optimizer({.weight_decay = 0.1f}, pair.params());
+  optimizer.step(0.1f);
+  for (std::int64_t i = 21; i < 32; ++i) EXPECT_EQ(pair.params().data().data<float>()[i], 0.0f);
+}
+
+TEST(Optimizer, ContinuesBitEqualFromSavedState) {
+  Pair straight, resumed;
+  for (Pair* pair : {&straight, &resumed}) {
+    pair->set(pair->params().data(), "adamw.start", 0);
+  }
+  Optimizer a({}, straight.params());
+  for (std::int64_t step = 0; step < 3; ++step) {
+    straight.set(straight.params().grad(), "adamw.grads", step);
+    a.step(0.01f);
+  }
+  resumed.params().data().copy_from(straight.params().data());
+  Optimizer b({}, resumed.params());
+  for (std::size_t i = 0; i < 2; ++i) b.state()[i].second.copy_from(a.state()[i].second);
+  b.set_step_count(a.step_count());
+  for (std::int64_t step = 3; step < 6; ++step) {
+    straight.set(straight.params().grad(), "adamw.grads", step);
+    resumed.set(resumed.params().grad(), "adamw.grads", step);
+    a.step(0.01f);
+    b.step(0.01f);
+  }
+  EXPECT_EQ(resumed.get(resumed.params().data()), straight.get(straight.params().data()));
+}
+
+std::string config_error(const OptimizerConfig& config) {
+  Pair pair;
+  try {
+    Optimizer optimizer(config, pair.params());
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kConfig);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Optimizer, BadConfig) {
+  EXPECT_EQ(config_error({.kind = "adam"}), "optimizer: unknown kind \"adam\", want adamw or sgd");
+  EXPECT_EQ(config_error({.beta1 = 1}), "optimizer: beta1 is 1, want [0, 1)");
+  EXPECT_EQ(config_error({.beta2 = NAN}), "optimizer: beta2 is nan, want [0, 1)");
+  EXPECT_EQ(config_error({.eps = 0}), "optimizer: eps is 0, want a positive number");
+  EXPECT_EQ(config_error({.weight_decay = -1}), "optimizer: weight_decay is -1, want 0 or more");
+  EXPECT_EQ(config_error({.momentum = -0.5f}), "optimizer: momentum is -0.5, want [0, 1)");
+  EXPECT_EQ(config_error({.clip_norm = INFINITY}), "optimizer: clip_norm is inf, want 0 or more");
+  Pair pair;
+  Optimizer optimizer({}, pair.params());
+  EXPECT_THROW(optimizer.step(NAN), Error);
+}
+
+TEST(AveragedParams, AgreeWithPyTorch) {
+  Pair pair;
+  AveragedParams swa(pair.params()), ema(pair.params());
+  for (std::int64_t step = 0; step < 6; ++step) {
+    pair.set(pair.params().data(), "average.params", step);
+    swa.update_swa();
+    // PyTorch copies at the first call of either.
+    if (step == 0) {
+      ema.update_ema(0);
+    } else {
+      ema.update_ema(0.9);
+    }
+    pair.expect_row(swa.data(), "average.swa", step, 1e-6);
+    pair.expect_row(ema.data(), "average.ema", step, 1e-6);
+  }
+  EXPECT_EQ(swa.count(), 6);
+}
+
+TEST(AveragedParams, SwapTwiceIsNothing) {
+  Pair pair;
+  pair.set(pair.params().data(), "average.params", 0);
+  AveragedParams average(pair.params());
+  pair.set(pair.params().data(), "average.params", 1);
+  average.swap();
+  pair.expect_row(pair.params().data(), "average.params", 0, 0);
+  pair.expect_row(average.data(), "average.params", 1, 0);
+  average.swap();
+  pair.expect_row(pair.params().data(), "average.params", 1, 0);
+}
+
+}  // namespace
+}  // namespace onpa::nn
