@@ -40,11 +40,13 @@ Plan parse(const char* text) {
 }
 
 thread_local int scopes = 0;
+thread_local Plan plan;
 std::atomic<std::int64_t> operations{0};
 
 }  // namespace
 
 FaultScope::FaultScope() {
+  plan = parse(std::getenv("ONPA_FAULT"));
   ++scopes;
 }
 FaultScope::~FaultScope() {
@@ -52,9 +54,7 @@ FaultScope::~FaultScope() {
 }
 
 bool fault_point() {
-  if (scopes == 0) return true;
-  static const Plan plan = parse(std::getenv("ONPA_FAULT"));
-  if (plan.action == Action::kNone || ++operations != plan.operation) return true;
+  if (scopes == 0 || plan.action == Action::kNone || ++operations != plan.operation) return true;
   if (plan.action == Action::kKill) std::raise(SIGKILL);
   errno = plan.action == Action::kEnospc ? ENOSPC : EIO;
   return false;

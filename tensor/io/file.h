@@ -57,7 +57,8 @@ void point_symlink(const std::filesystem::path& link, const std::string& target)
 /// upon which the caller must fail as if its system call had.
 bool fault_point();
 
-/// Marks the operations of this thread as those of a checkpoint save.
+/// Marks the operations of this thread as those of a checkpoint save. Throws Error (kConfig) if
+/// ONPA_FAULT is set to anything else.
 class FaultScope {
  public:
   FaultScope();

@@ -14,8 +14,9 @@ namespace onpa::testing {
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "onpa-test-XXXXXX").string();
+  TemporaryFolder() : TemporaryFolder(std::filesystem::temp_directory_path()) {}
+  explicit TemporaryFolder(const std::filesystem::path& parent) {
+    std::string name = (parent / "onpa-test-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
     path_ = name;
   }
@@ -32,6 +33,12 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// Where many small synced files cost little: in memory if this machine has such a folder.
+inline std::filesystem::path quick_parent() {
+  const bool shm = ::access("/dev/shm", W_OK | X_OK) == 0;
+  return shm ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
+}
 
 inline std::string read_bytes(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
