@@ -281,6 +281,7 @@ TEST(CheckpointFaults, KilledAtEveryOperation) {
           EXPECT_TRUE(last == 20 || last == next) << last << " after " << operation;
           expect_content(load_checkpoint(folder / "best"), 10);
         });
+    RecordProperty("operations_of_step_" + std::to_string(next), operations);
     // At least create, write, sync, close for each of four files, and the steps around them.
     EXPECT_GE(operations, 4 * 4 + 8);
   }
