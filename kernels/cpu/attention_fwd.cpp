@@ -15,26 +15,30 @@ HWY_BEFORE_NAMESPACE();
 namespace onpa::kernels::HWY_NAMESPACE {
 namespace {
 
+// Queries and keys per block of scores, which is 36 KiB: taller or narrower ones measured slower.
+constexpr std::int64_t kRows = 48;
+constexpr std::int64_t kKeys = 192;
+
 // Buffers of one task: a span of queries with their running sums, one block of keys.
 struct ForwardBuffers {
   std::int64_t ld;      // row stride of q, v, sums
   float *q, *sums;      // (span, ld): queries times scale * log2(e), unnormalised outputs
   float *peak, *total;  // (span): running maximum and denominator of each query
-  float *keys_transposed, *values;  // (head_dim, kBlock), (kBlock, ld)
-  float* scores;                    // (kBlock, kBlock)
+  float *keys_transposed, *values;  // (head_dim, kKeys), (kKeys, ld)
+  float* scores;                    // (kRows, kKeys)
 };
 
 ForwardBuffers take_buffers(Scratch& scratch, std::int64_t span, std::int64_t dim) {
   const std::int64_t ld = packed_stride(dim);
-  scratch.reset(span * (2 * ld + 2) + kBlock * (dim + ld + kBlock));
+  scratch.reset(span * (2 * ld + 2) + kKeys * (dim + ld + kRows));
   return {.ld = ld,
           .q = scratch.take(span * ld),
           .sums = scratch.take(span * ld),
           .peak = scratch.take(span),
           .total = scratch.take(span),
-          .keys_transposed = scratch.take(dim * kBlock),
-          .values = scratch.take(kBlock * ld),
-          .scores = scratch.take(kBlock * kBlock)};
+          .keys_transposed = scratch.take(dim * kKeys),
+          .values = scratch.take(kKeys * ld),
+          .scores = scratch.take(kRows * kKeys)};
 }
 
 // Turns the scores of one query against one block of keys into unnormalised probabilities, moving
@@ -66,14 +70,20 @@ HWY_ATTR void online_softmax_row(std::int64_t keys, float* HWY_RESTRICT score, f
 }
 
 // Divides by the denominators and writes the rows of y and lse.
-void write_rows(const AttentionFwd<float>& a, const ForwardBuffers& t, std::int64_t b,
-                std::int64_t h, std::int64_t first, std::int64_t rows) {
+HWY_ATTR void write_rows(const AttentionFwd<float>& a, const ForwardBuffers& t, std::int64_t b,
+                         std::int64_t h, std::int64_t first, std::int64_t rows) {
   constexpr float kLn2 = 0.693147181f;
-  const std::int64_t width = a.heads * a.head_dim;
+  const D d;
+  const std::int64_t n = lanes(), width = a.heads * a.head_dim;
   for (std::int64_t i = 0; i < rows; ++i) {
+    const float* sums = t.sums + i * t.ld;
     float* y = a.y + (b * a.queries + first + i) * width + h * a.head_dim;
     const float inverse = 1.0f / t.total[i];
-    for (std::int64_t c = 0; c < a.head_dim; ++c) y[c] = t.sums[i * t.ld + c] * inverse;
+    std::int64_t c = 0;
+    for (; c + n <= a.head_dim; c += n) {
+      hn::StoreU(hn::Mul(hn::Load(d, sums + c), hn::Set(d, inverse)), d, y + c);
+    }
+    for (; c < a.head_dim; ++c) y[c] = sums[c] * inverse;
     a.lse[(b * a.heads + h) * a.queries + first + i] = (t.peak[i] + std::log2(t.total[i])) * kLn2;
   }
 }
@@ -92,20 +102,20 @@ HWY_ATTR void forward_span(const AttentionFwd<float>& a, std::int64_t b, std::in
   std::fill_n(t.peak, padded_rows, -std::numeric_limits<float>::infinity());
   std::fill_n(t.total, padded_rows, 0.0f);
 
-  for (std::int64_t k0 = 0; k0 < a.tokens; k0 += kBlock) {
-    const std::int64_t keys = std::min(kBlock, a.tokens - k0);
+  for (std::int64_t k0 = 0; k0 < a.tokens; k0 += kKeys) {
+    const std::int64_t keys = std::min(kKeys, a.tokens - k0);
     const float* k = head + k0 * stride + width;
-    pack_transposed(k, stride, keys, dim, t.keys_transposed, kBlock);
+    pack_transposed(k, stride, keys, dim, t.keys_transposed, kKeys);
     pack_rows(k + width, stride, keys, keys, dim, 1.0f, t.values, t.ld);
-    for (std::int64_t i0 = 0; i0 < padded_rows; i0 += kBlock) {
-      const std::int64_t some = std::min(kBlock, padded_rows - i0);
-      multiply<false>(some, keys, dim, {t.q + i0 * t.ld, t.ld, 1}, t.keys_transposed, kBlock,
-                      t.scores, kBlock);
+    for (std::int64_t i0 = 0; i0 < padded_rows; i0 += kRows) {
+      const std::int64_t some = std::min(kRows, padded_rows - i0);
+      multiply<false>(some, keys, dim, {t.q + i0 * t.ld, t.ld, 1}, t.keys_transposed, kKeys,
+                      t.scores, kKeys);
       for (std::int64_t i = 0; i < some; ++i) {
-        online_softmax_row(keys, t.scores + i * kBlock, t.peak[i0 + i], t.total[i0 + i],
+        online_softmax_row(keys, t.scores + i * kKeys, t.peak[i0 + i], t.total[i0 + i],
                            t.sums + (i0 + i) * t.ld, dim);
       }
-      multiply<true>(some, dim, keys, {t.scores, kBlock, 1}, t.values, t.ld, t.sums + i0 * t.ld,
+      multiply<true>(some, dim, keys, {t.scores, kKeys, 1}, t.values, t.ld, t.sums + i0 * t.ld,
                      t.ld);
     }
   }
@@ -121,19 +131,31 @@ namespace onpa::kernels {
 namespace {
 HWY_EXPORT(forward_span);
 
-// Queries per task. Each task packs all keys and values of its head, which costs about 2 % of the
-// products at this span; queries and sums (2 x 120 KiB at head_dim 64) stay in L2.
-constexpr std::int64_t kQuerySpan = 384;
+// Queries per task: at most kQuerySpan, whose queries and sums (2 x 150 KiB at head_dim 64) stay in
+// L2, and fewer where that leaves threads idle. Each task packs all keys and values of its head,
+// which costs about 2 % of the products at the full span. The bits do not depend on the choice.
+constexpr std::int64_t kQuerySpan = 480;
+constexpr std::int64_t kMinQuerySpan = 96;
+
+std::int64_t spans_per_head(const AttentionFwd<float>& a) {
+  const std::int64_t fewest = (a.queries + kQuerySpan - 1) / kQuerySpan;
+  const std::int64_t most = std::max(fewest, a.queries / kMinQuerySpan);
+  const std::int64_t heads = std::max<std::int64_t>(1, a.batch * a.heads);
+  return std::clamp((2 * thread_count() + heads - 1) / heads, fewest, most);
+}
 }  // namespace
 
 template <>
 void attention_fwd(Cpu, const AttentionFwd<float>& a) {
-  const std::int64_t spans = (a.queries + kQuerySpan - 1) / kQuerySpan;
+  const std::int64_t spans = spans_per_head(a);
+  // Whole tiles of either height (6 or 12 rows), so that only the last span pads.
+  const std::int64_t span = ((a.queries + spans - 1) / spans + 11) / 12 * 12;
   parallel_for(a.batch * a.heads * spans, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
-      const std::int64_t head = task / spans, first = task % spans * kQuerySpan;
+      const std::int64_t head = task / spans, first = task % spans * span;
+      if (first >= a.queries) continue;
       HWY_DYNAMIC_DISPATCH(forward_span)
-      (a, head / a.heads, head % a.heads, first, std::min(kQuerySpan, a.queries - first));
+      (a, head / a.heads, head % a.heads, first, std::min(span, a.queries - first));
     }
   });
 }
