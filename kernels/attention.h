@@ -11,8 +11,8 @@ namespace onpa::kernels {
 
 /// y = softmax(q k^T * scale) v per head, q, k, v read from the packed projection.
 /// Row n of `qkv` holds q (heads * head_dim), then k, then v; head h is columns
-/// [h * head_dim, (h + 1) * head_dim) of each. Memory beyond the arguments is O(threads), never
-/// O(tokens^2).
+/// [h * head_dim, (h + 1) * head_dim) of each. Scratch is blocks of a fixed size and at
+/// most one value per token for each thread, never tokens^2.
 template <class T>
 struct AttentionFwd {
   const T* qkv;  // (batch, tokens, 3 * heads * head_dim)

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <numeric>
 #include <ostream>
+#include <string>
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
@@ -244,6 +246,27 @@ TEST(AttentionKernel, BitsDoNotDependOnThreads) {
     }
   }
   set_thread_count(before);
+}
+
+// Peak resident memory of the process in KiB since the last reset, from Linux.
+std::int64_t peak_kib(bool reset) {
+  if (reset) std::ofstream("/proc/self/clear_refs") << 5;
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    std::int64_t kib = 0;
+    if (word == "VmHWM:" && status >> kib) return kib;
+  }
+  return -1;
+}
+
+// One N x N matrix of floats would be 64 MiB here; all arguments are 1.4 MiB.
+TEST(AttentionKernel, NoSquareMatrixIsEverHeld) {
+  const Case s{1, 4096, 1, 16, 4096};
+  const auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  const std::int64_t before = peak_kib(true);
+  if (before < 0) GTEST_SKIP() << "no /proc/self/status";
+  run<float>(s, qkv);
+  EXPECT_LT(peak_kib(false) - before, 24 * 1024);
 }
 
 }  // namespace
