@@ -1,50 +1,43 @@
-// Owning handles for FFmpeg's objects, and its errors as text. Private to the audio folder.
+// Owning handles for FFmpeg objects, its errors as text, its log kept off the terminal. Private to
+// audio/.
 #pragma once
 
 extern "C" {
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
+#include <libavutil/channel_layout.h>
+#include <libavutil/log.h>
 #include <libavutil/opt.h>
-#include <libswresample/swresample.h>
 }
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace onpa::audio {
 
-struct FreeFormat {
-  void operator()(AVFormatContext* p) const { avformat_close_input(&p); }
-};
-struct FreeCodec {
+struct FfmpegDelete {
+  void operator()(AVPacket* p) const { av_packet_free(&p); }
+  void operator()(AVFrame* p) const { av_frame_free(&p); }
   void operator()(AVCodecContext* p) const { avcodec_free_context(&p); }
 };
-struct FreeFrame {
-  void operator()(AVFrame* p) const { av_frame_free(&p); }
-};
-struct FreePacket {
-  void operator()(AVPacket* p) const { av_packet_free(&p); }
-};
-struct FreeResampler {
-  void operator()(SwrContext* p) const { swr_free(&p); }
-};
-struct FreeIo {
-  void operator()(AVIOContext* p) const {
-    if (p != nullptr) av_freep(&p->buffer);
-    avio_context_free(&p);
-  }
-};
-using FormatPtr = std::unique_ptr<AVFormatContext, FreeFormat>;
-using CodecPtr = std::unique_ptr<AVCodecContext, FreeCodec>;
-using FramePtr = std::unique_ptr<AVFrame, FreeFrame>;
-using PacketPtr = std::unique_ptr<AVPacket, FreePacket>;
-using ResamplerPtr = std::unique_ptr<SwrContext, FreeResampler>;
-using IoPtr = std::unique_ptr<AVIOContext, FreeIo>;
+using PacketPtr = std::unique_ptr<AVPacket, FfmpegDelete>;
+using FramePtr = std::unique_ptr<AVFrame, FfmpegDelete>;
+using CodecPtr = std::unique_ptr<AVCodecContext, FfmpegDelete>;
 
-inline std::string ffmpeg_error(int code) {
-  char text[AV_ERROR_MAX_STRING_SIZE] = {};
-  av_strerror(code, text, sizeof text);
-  return text;
-}
+/// Allocates or throws std::bad_alloc.
+PacketPtr make_packet();
+FramePtr make_frame();
+CodecPtr make_codec_context(const AVCodec* codec);
+
+/// From now on FFmpeg prints nothing; the last error that it logs on this thread is kept, and
+/// forgotten here. Call before a piece of work.
+void capture_log();
+/// FFmpeg's text for `code`, with the last error that it logged on this thread, if any.
+std::string describe_error(int code);
+
+/// Adds the mean over all channels of `frame` to `mono`, as floats with full scale 1. Returns false
+/// if the sample format is none that it knows.
+bool append_mono(const AVFrame& frame, std::vector<float>& mono);
 
 }  // namespace onpa::audio

@@ -1,0 +1,108 @@
+#include "audio/ffmpeg.h"
+
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <mutex>
+#include <new>
+
+namespace onpa::audio {
+namespace {
+
+thread_local std::string last_message;
+
+void keep_message(void* context, int level, const char* format, va_list arguments) {
+  if (level > AV_LOG_ERROR) return;
+  char text[512];
+  std::vsnprintf(text, sizeof text, format, arguments);
+  std::string message = text;
+  while (!message.empty() && static_cast<unsigned char>(message.back()) <= ' ') message.pop_back();
+  if (message.empty()) return;
+  const AVClass* type = context ? *static_cast<AVClass**>(context) : nullptr;
+  last_message = type ? std::string(type->item_name(context)) + ": " + message : message;
+}
+
+template <class T>
+T* check_allocated(T* p) {
+  if (!p) throw std::bad_alloc();
+  return p;
+}
+
+// Sample i of channel c is planes[c][i] or planes[0][i * channels + c].
+template <class T, class ToFloat>
+void mix(const AVFrame& frame, bool planar, float* mono, const ToFloat& to_float) {
+  const int channels = frame.ch_layout.nb_channels, count = frame.nb_samples;
+  const float scale = 1.0f / static_cast<float>(channels);
+  if (channels == 2 && planar) {
+    const T* a = reinterpret_cast<const T*>(frame.extended_data[0]);
+    const T* b = reinterpret_cast<const T*>(frame.extended_data[1]);
+    for (int i = 0; i < count; ++i) mono[i] = 0.5f * (to_float(a[i]) + to_float(b[i]));
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    float sum = 0;
+    for (int c = 0; c < channels; ++c) {
+      sum += planar
+                 ? to_float(reinterpret_cast<const T*>(frame.extended_data[c])[i])
+                 : to_float(reinterpret_cast<const T*>(frame.extended_data[0])[i * channels + c]);
+    }
+    mono[i] = sum * scale;
+  }
+}
+
+}  // namespace
+
+PacketPtr make_packet() {
+  return PacketPtr(check_allocated(av_packet_alloc()));
+}
+FramePtr make_frame() {
+  return FramePtr(check_allocated(av_frame_alloc()));
+}
+CodecPtr make_codec_context(const AVCodec* codec) {
+  return CodecPtr(check_allocated(avcodec_alloc_context3(codec)));
+}
+
+void capture_log() {
+  static std::once_flag once;
+  std::call_once(once, [] { av_log_set_callback(keep_message); });
+  last_message.clear();
+}
+
+std::string describe_error(int code) {
+  char text[AV_ERROR_MAX_STRING_SIZE] = {};
+  av_strerror(code, text, sizeof text);
+  return last_message.empty() ? std::string(text) : std::string(text) + " (" + last_message + ")";
+}
+
+bool append_mono(const AVFrame& frame, std::vector<float>& mono) {
+  if (frame.nb_samples <= 0 || frame.ch_layout.nb_channels < 1) return frame.nb_samples == 0;
+  const std::size_t before = mono.size();
+  mono.resize(before + static_cast<std::size_t>(frame.nb_samples));
+  float* out = mono.data() + before;
+  const auto format = static_cast<AVSampleFormat>(frame.format);
+  const bool planar = av_sample_fmt_is_planar(format) != 0;
+  switch (av_get_packed_sample_fmt(format)) {
+    case AV_SAMPLE_FMT_U8:
+      mix<std::uint8_t>(frame, planar, out,
+                        [](std::uint8_t v) { return static_cast<float>(v - 128) * 0x1p-7f; });
+      return true;
+    case AV_SAMPLE_FMT_S16:
+      mix<std::int16_t>(frame, planar, out,
+                        [](std::int16_t v) { return static_cast<float>(v) * 0x1p-15f; });
+      return true;
+    case AV_SAMPLE_FMT_S32:
+      mix<std::int32_t>(frame, planar, out,
+                        [](std::int32_t v) { return static_cast<float>(v) * 0x1p-31f; });
+      return true;
+    case AV_SAMPLE_FMT_FLT:
+      mix<float>(frame, planar, out, [](float v) { return v; });
+      return true;
+    case AV_SAMPLE_FMT_DBL:
+      mix<double>(frame, planar, out, [](double v) { return static_cast<float>(v); });
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace onpa::audio
