@@ -24,6 +24,10 @@ bool is_bad_file(ExitCode code) {
   return code == ExitCode::kBadData || code == ExitCode::kInputMissing || code == ExitCode::kIo;
 }
 
+std::exception_ptr with_path(const std::string& path, const char* what, ExitCode code) {
+  return std::make_exception_ptr(Error(path + ": " + what, code));
+}
+
 }  // namespace
 
 ItemMaker::ItemMaker(const DataSet& data, const std::vector<std::int64_t>& rows,
@@ -44,8 +48,12 @@ LoaderItem ItemMaker::make(std::uint64_t epoch, std::int64_t row) {
     item.target = data_.tracks[static_cast<std::size_t>(row)].target;
     if (options_.train && options_.wave_mixup_probability > 0) mix(item, epoch);
     item.good = true;
-  } catch (...) {
-    item.error = std::current_exception();
+  } catch (const Error& e) {
+    item.error = with_path(path_of(data_, row), e.what(), e.code());
+  } catch (const std::bad_alloc&) {
+    item.error = with_path(path_of(data_, row), "out of memory", ExitCode::kOutOfMemory);
+  } catch (const std::exception& e) {
+    item.error = with_path(path_of(data_, row), e.what(), ExitCode::kInternal);
   }
   return item;
 }
@@ -60,12 +68,8 @@ std::optional<std::vector<float>> ItemMaker::load(std::int64_t row, std::vector<
     try {
       return decode(row);
     } catch (const Error& e) {
-      if (!is_bad_file(e.code())) fail(e.code(), path_of(data_, row), ": ", e.what());
+      if (!is_bad_file(e.code())) throw;
       reason = e.what();
-    } catch (const std::bad_alloc&) {
-      fail(ExitCode::kOutOfMemory, path_of(data_, row), ": out of memory");
-    } catch (const std::exception& e) {
-      fail(ExitCode::kInternal, path_of(data_, row), ": ", e.what());
     }
     const std::lock_guard lock(mutex_);
     reasons_.emplace(row, reason);
