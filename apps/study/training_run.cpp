@@ -200,7 +200,7 @@ int TrainingRun::finish() {
   if (state_.best_rmse > 0) {
     spdlog::info("best test RMSE {:.4f} at step {}", state_.best_rmse, state_.best_step);
   }
-  spdlog::info("{} steps, {:.4f} h an epoch, {:.1f} samples/s, {:.1f} min of training", state_.step,
+  spdlog::info("{} steps, {:.3g} h an epoch, {:.3g} samples/s, {:.3g} min of training", state_.step,
                state_.hours_per_epoch,
                static_cast<double>(state_.samples) / std::max(state_.train_seconds, 1e-9),
                state_.train_seconds / 60);
