@@ -1,5 +1,5 @@
-// The command line of onpa: parsing, and turning what goes wrong into exit codes. The only file
-// that includes CLI11.
+// The command line of onpa: parsing, and turning what goes wrong into exit
+// codes. The only file that includes CLI11.
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
@@ -16,7 +16,15 @@ namespace onpa::apps {
 namespace {
 
 struct AllArgs {
+  PrepareArgs prepare;
+  TrainArgs train;
+  EvalArgs eval;
+  PredictArgs predict;
+  EmbedArgs embed;
+  MelArgs mel;
+  InspectArgs inspect;
   EnvArgs env;
+  DemoArgs demo;
 };
 
 struct Verb {
@@ -24,10 +32,92 @@ struct Verb {
   std::function<int()> run;
 };
 
+Verb add_prepare(CLI::App& root, PrepareArgs& a) {
+  CLI::App* app = root.add_subcommand("prepare", "Make a data set from a CSV of tracks");
+  app->add_option("--csv", a.csv, "CSV with one track a row")->required();
+  app->add_option("--audio", a.audio, "folder of <track id>.mp3 (or wav, flac, ogg, m4a)");
+  app->add_option("--out", a.out, "data set folder to write")->required();
+  app->add_option("--features", a.features, "paper10, printed8 or comma-separated columns");
+  app->add_option("--train-fraction", a.train_fraction, "share of the tracks to train on");
+  app->add_option("--undersample", a.undersample, "none, min, median, q0.25 or a count per bin");
+  app->add_option("--bin-width", a.bin_width, "popularity points a bin");
+  app->add_option("--min-popularity", a.min_popularity, "drop tracks below");
+  app->add_option("--seed", a.seed, "of the split and the undersampling");
+  return {app, [&a] { return run_prepare(a); }};
+}
+
+Verb add_train(CLI::App& root, TrainArgs& a) {
+  CLI::App* app = root.add_subcommand("train", "Train a model on a data set");
+  app->add_option("model", a.model, "passt or dense")
+      ->required()
+      ->check(CLI::IsMember({"passt", "dense"}));
+  app->add_option("--data", a.data, "data set folder (see prepare)")->required();
+  app->add_option("--run", a.run, "run folder to write")->required();
+  app->add_option("--config", a.config.file, "TOML file of settings");
+  app->add_option("--set", a.config.set, "section.key=value; may be repeated")
+      ->allow_extra_args(false);
+  app->add_option("--resume", a.resume, "auto: go on if there is a checkpoint; must; no")
+      ->check(CLI::IsMember({"auto", "must", "no"}));
+  app->add_option("--init-from", a.init_from, "weights to start from: model.safetensors");
+  app->add_flag("--quiet", a.quiet, "warnings and errors only");
+  return {app, [&a] { return run_train(a); }};
+}
+
+Verb add_eval(CLI::App& root, EvalArgs& a) {
+  CLI::App* app = root.add_subcommand("eval", "Errors of trained runs on the test split");
+  app->add_option("--run", a.runs, "run folder; may be repeated")
+      ->required()
+      ->allow_extra_args(false);
+  app->add_option("--data", a.data, "data set folder; default: the one trained on");
+  app->add_option("--by", a.by, "genre: errors per genre too")->check(CLI::IsMember({"genre"}));
+  app->add_option("--out", a.out, "folder of the tables; default: the first run");
+  app->add_option("--batch-size", a.batch_size, "samples of one pass")
+      ->check(CLI::Range(1, 1 << 24));
+  return {app, [&a] { return run_eval(a); }};
+}
+
+Verb add_predict(CLI::App& root, PredictArgs& a) {
+  CLI::App* app = root.add_subcommand("predict", "Predictions for audio files or feature rows");
+  app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
+  app->add_option("inputs", a.inputs, "audio files, folders of them, or CSV files")->required();
+  app->add_flag("--json", a.json, "one JSON object a line");
+  return {app, [&a] { return run_predict(a); }};
+}
+
+Verb add_embed(CLI::App& root, EmbedArgs& a) {
+  CLI::App* app = root.add_subcommand("embed", "Features of audio files for other tools");
+  app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
+  app->add_option("inputs", a.inputs, "audio files or folders of them")->required();
+  app->add_option("--out", a.out, ".npy file to write: float32 (inputs, width)")->required();
+  return {app, [&a] { return run_embed(a); }};
+}
+
+Verb add_mel(CLI::App& root, MelArgs& a) {
+  CLI::App* app = root.add_subcommand("mel", "The log-mel spectrogram of an audio file");
+  app->add_option("input", a.input, "audio file")->required();
+  app->add_option("--out", a.out, ".npy file to write: float32 (mels, frames)")->required();
+  app->add_option("--mels", a.mels, "mel bands")->check(CLI::Range(1, 1024));
+  return {app, [&a] { return run_mel(a); }};
+}
+
+Verb add_inspect(CLI::App& root, InspectArgs& a) {
+  CLI::App* app = root.add_subcommand("inspect", "What a model, run, checkpoint or data set holds");
+  app->add_option("path", a.path, "file, folder, or a preset's name (passt-s, ...)")->required();
+  return {app, [&a] { return run_inspect(a); }};
+}
+
 Verb add_env(CLI::App& root, EnvArgs& a) {
   CLI::App* app = root.add_subcommand("env", "Version, machine and libraries, for bug reports");
   app->add_flag("--json", a.json, "as JSON");
   return {app, [&a] { return run_env(a); }};
+}
+
+Verb add_demo(CLI::App& root, DemoArgs& a) {
+  CLI::App* app = root.add_subcommand("demo", "Render a corpus, train both models, print tables");
+  app->add_flag("--full", a.full, "the larger corpus, of which the README's tables are made");
+  app->add_option("--out", a.out, "folder to work in");
+  app->add_option("--seed", a.seed, "of the corpus and the training");
+  return {app, [&a] { return run_demo(a); }};
 }
 
 int usage_error(const std::string& message) {
@@ -82,7 +172,11 @@ int run(int argc, char** argv) {
   root.set_version_flag("--version", version_line());
   root.require_subcommand(1);
   root.option_defaults()->always_capture_default();
-  const std::vector<Verb> verbs = {add_env(root, args.env)};
+  const std::vector<Verb> verbs = {
+      add_prepare(root, args.prepare), add_train(root, args.train), add_eval(root, args.eval),
+      add_predict(root, args.predict), add_embed(root, args.embed), add_mel(root, args.mel),
+      add_inspect(root, args.inspect), add_env(root, args.env),     add_demo(root, args.demo),
+  };
   if (const std::string message = unknown_verb(verbs, argc, argv); !message.empty()) {
     return usage_error(message);
   }
@@ -95,7 +189,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(error.what());
   }
-  set_up_log(false);
+  set_up_log(args.train.quiet);
   for (const Verb& verb : verbs) {
     if (*verb.app) return run_verb(verb);
   }
