@@ -1,0 +1,88 @@
+#include "audio/resample.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+
+namespace onpa::audio {
+namespace {
+
+std::vector<float> tone(double hz, int rate_hz, std::int64_t samples) {
+  std::vector<float> out(static_cast<std::size_t>(samples));
+  for (std::int64_t i = 0; i < samples; ++i) {
+    out[static_cast<std::size_t>(i)] = static_cast<float>(
+        std::sin(2 * std::numbers::pi * hz * static_cast<double>(i) / rate_hz + 0.3));
+  }
+  return out;
+}
+
+// Largest error against the same tone sampled at the new rate, away from the ends.
+double tone_error(double hz, int from_hz, int to_hz) {
+  const auto got = resample(tone(hz, from_hz, from_hz / 2), from_hz, to_hz);
+  const auto want = tone(hz, to_hz, static_cast<std::int64_t>(got.size()));
+  double worst = 0;
+  for (std::size_t i = got.size() / 4; i < got.size() * 3 / 4; ++i) {
+    worst = std::max(worst, static_cast<double>(std::abs(got[i] - want[i])));
+  }
+  return worst;
+}
+double rms_inside(const std::vector<float>& wave) {
+  double sum = 0;
+  const std::size_t begin = wave.size() / 4, end = wave.size() * 3 / 4;
+  for (std::size_t i = begin; i < end; ++i) sum += static_cast<double>(wave[i]) * wave[i];
+  return std::sqrt(sum / static_cast<double>(end - begin));
+}
+
+TEST(Resample, KeepsTonesUpTo92PercentOfTheLowerNyquist) {
+  const int rates[][2] = {{44100, 32000}, {48000, 32000}, {22050, 32000}, {8000, 32000},
+                          {16000, 32000}, {11025, 32000}, {96000, 32000}, {32000, 44100}};
+  for (const auto& [from_hz, to_hz] : rates) {
+    const double nyquist = 0.5 * std::min(from_hz, to_hz);
+    for (const double part : {0.01, 0.3, 0.7, 0.92}) {
+      EXPECT_LT(tone_error(part * nyquist, from_hz, to_hz), 1.2e-3)  // 0.01 dB
+          << part << " of Nyquist, " << from_hz << " to " << to_hz;
+    }
+  }
+}
+
+TEST(Resample, RemovesWhatWouldFoldIntoTheMelBands) {
+  // A tone above 1.06 of the new Nyquist frequency folds below 0.94 of it.
+  const double full = rms_inside(tone(1000, 44100, 22050));
+  for (const double hz : {17000.0, 18500.0, 21000.0}) {
+    const double left = rms_inside(resample(tone(hz, 44100, 22050), 44100, 32000));
+    EXPECT_LT(20 * std::log10(left / full), -88) << hz << " Hz";
+  }
+}
+
+TEST(Resample, LengthIsTheCeilingOfTheRatio) {
+  EXPECT_EQ(resampled_length(441000, 44100, 32000), 320000);
+  EXPECT_EQ(resampled_length(441001, 44100, 32000), 320001);
+  EXPECT_EQ(resampled_length(1, 48000, 32000), 1);
+  for (const std::int64_t n : {1, 2, 3, 7, 440, 441, 442, 12345}) {
+    EXPECT_EQ(static_cast<std::int64_t>(
+                  resample(std::vector<float>(static_cast<std::size_t>(n)), 44100, 32000).size()),
+              (n * 320 + 440) / 441);
+  }
+  EXPECT_TRUE(resample({}, 44100, 32000).empty());
+}
+
+TEST(Resample, PassesAConstantUnchangedAndTheSameRateExactly) {
+  const std::vector<float> ones(4000, 0.75f);
+  const auto out = resample(ones, 44100, 32000);
+  for (std::size_t i = 300; i + 300 < out.size(); ++i) EXPECT_NEAR(out[i], 0.75f, 1e-6);
+  const auto wave = tone(500, 32000, 999);
+  EXPECT_EQ(resample(wave, 32000, 32000), wave);
+}
+
+TEST(Resample, HasNoDelay) {
+  std::vector<float> pulse(441 * 4, 0.0f);
+  pulse[441 * 2] = 1;
+  const auto out = resample(pulse, 44100, 32000);
+  const auto peak = std::max_element(out.begin(), out.end()) - out.begin();
+  EXPECT_EQ(peak, 320 * 2);
+  for (int i = 1; i < 100; ++i) EXPECT_NEAR(out[640 - i], out[640 + i], 1e-6) << i;
+}
+
+}  // namespace
+}  // namespace onpa::audio
