@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "kernels/loss.h"
 #include "nn/passt.h"
@@ -60,11 +61,17 @@ TEST_P(PasstParity, FeaturesAndLogitsEqualThePublicCode) {
   EXPECT_LT(largest_difference(model.forward(mel), golden(c.name())), 1e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sizes, PasstParity,
-                         ::testing::Values(Case{10, 12, 1000, 99, 1}, Case{10, 12, 730, 99, 1},
-                                           Case{10, 12, 3000, 300, 1}, Case{10, 7, 1000, 99, 1},
-                                           Case{16, 12, 1000, 62, 1}, Case{16, 7, 730, 62, 2},
-                                           Case{16, 7, 3000, 187, 1}),
+// Under the address sanitizer the longer ones would take minutes and show nothing more.
+std::vector<Case> cases() {
+  std::vector<Case> out = {{10, 12, 730, 99, 1}, {16, 12, 1000, 62, 1}, {16, 7, 730, 62, 2}};
+#ifndef __SANITIZE_ADDRESS__
+  out.insert(
+      out.end(),
+      {{10, 12, 1000, 99, 1}, {10, 12, 3000, 300, 1}, {10, 7, 1000, 99, 1}, {16, 7, 3000, 187, 1}});
+#endif
+  return out;
+}
+INSTANTIATE_TEST_SUITE_P(Sizes, PasstParity, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name(); });
 
 PasstConfig tiny_config() {
