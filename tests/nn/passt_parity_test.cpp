@@ -61,9 +61,9 @@ TEST_P(PasstParity, FeaturesAndLogitsEqualThePublicCode) {
   EXPECT_LT(largest_difference(model.forward(mel), golden(c.name())), 1e-4);
 }
 
-// Under the address sanitizer the longer ones would take minutes and show nothing more.
+// Under the address sanitizer the others would take minutes and show nothing more.
 std::vector<Case> cases() {
-  std::vector<Case> out = {{10, 12, 730, 99, 1}, {16, 12, 1000, 62, 1}, {16, 7, 730, 62, 2}};
+  std::vector<Case> out = {{16, 7, 730, 62, 2}};
 #ifndef __SANITIZE_ADDRESS__
   out.insert(
       out.end(),
