@@ -19,7 +19,7 @@ struct BackwardTask {
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_bwd.cpp"
-#include "hwy/foreach_target.h"
+#include <hwy/foreach_target.h>
 // After foreach_target.h, which re-includes this file once per target.
 #include "kernels/cpu/attention_tile.h"
 

@@ -10,8 +10,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "hwy/aligned_allocator.h"
-#include "hwy/highway.h"
+#include <hwy/aligned_allocator.h>
+#include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace onpa::kernels::HWY_NAMESPACE {
@@ -103,15 +103,14 @@ HWY_ATTR void multiply(std::int64_t rows, std::int64_t cols, std::int64_t depth,
   }
 }
 
-// 2^x, relative error 8e-8; 0 below -126.5, where the result would be subnormal; x <= 127; NaN
-// stays NaN (Max returns its second argument then). Adding the rounder leaves round(x) plus the
+// 2^x, relative error 8e-8; 0 below -126, where the result would be subnormal; x <= 127; NaN stays
+// NaN, which Max would not promise on every target. Adding the rounder leaves round(x) plus the
 // exponent's bias in the low bits of the sum, and a degree-6 minimax polynomial on [-0.5, 0.5] does
 // the rest.
 HWY_ATTR HWY_INLINE V exp2(V x) {
   const D d;
   const hn::RebindToSigned<D> di;
   const V rounder = hn::Set(d, 0x1.8p23f + 127.0f);
-  x = hn::Max(hn::Set(d, -127.0f), x);
   const V shifted = hn::Add(x, rounder);
   const V f = hn::Sub(x, hn::Sub(shifted, rounder));
   V p = hn::Set(d, 0.000153458124f);
@@ -121,7 +120,8 @@ HWY_ATTR HWY_INLINE V exp2(V x) {
   p = hn::MulAdd(p, f, hn::Set(d, 0.240226462f));
   p = hn::MulAdd(p, f, hn::Set(d, 0.693147182f));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), hn::Mul(p, power));
 }
 
 // Copies `rows` rows of `cols` floats times `scale`; clears the rest of each row up to a whole
