@@ -65,9 +65,12 @@ TEST_P(PasstParity, FeaturesAndLogitsEqualThePublicCode) {
 std::vector<Case> cases() {
   std::vector<Case> out = {{16, 7, 730, 62, 2}};
 #ifndef __SANITIZE_ADDRESS__
-  out.insert(
-      out.end(),
-      {{10, 12, 1000, 99, 1}, {10, 12, 3000, 300, 1}, {10, 7, 1000, 99, 1}, {16, 7, 3000, 187, 1}});
+  out.insert(out.end(), {{10, 12, 730, 99, 1},
+                         {10, 12, 1000, 99, 1},
+                         {10, 12, 3000, 300, 1},
+                         {10, 7, 1000, 99, 1},
+                         {16, 12, 1000, 62, 1},
+                         {16, 7, 3000, 187, 1}});
 #endif
   return out;
 }
