@@ -161,8 +161,13 @@ CodecPtr open_decoder(const AVStream& stream, const std::string& name, bool tole
 // A container that states its length must hold it. Lossless formats state it to the sample; for the
 // others 50 ms allow for a codec's delay.
 void check_length(const AVStream& stream, Format format, FrameSink& sink) {
+  if (stream.duration <= 0) return;
   const int rate_hz = sink.pcm().rate_hz;
-  if (stream.duration <= 0 || rate_hz == 0) return;
+  if (rate_hz == 0) {
+    const double seconds = static_cast<double>(stream.duration) * av_q2d(stream.time_base);
+    sink.damaged(detail::concat("truncated: the header states ", seconds, " s, the file has none"));
+    return;
+  }
   const std::int64_t stated = av_rescale_q(stream.duration, stream.time_base, {1, rate_hz});
   const auto got = static_cast<std::int64_t>(sink.pcm().samples.size());
   const bool exact =
