@@ -12,7 +12,7 @@
 namespace onpa::nn {
 
 struct OptimizerConfig {
-  std::string kind = "adamw";  // adamw | sgd
+  std::string kind = "adamw";         // adamw | sgd
   double beta1 = 0.9, beta2 = 0.999;  // double: see kernels::AdamW
   float eps = 1e-8f;
   float weight_decay = 1e-4f;
