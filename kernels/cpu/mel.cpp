@@ -67,6 +67,7 @@ HWY_INLINE void transpose_square(V8* HWY_RESTRICT r) {
   const D8 d;
   const hn::Repartition<double, D8> dd;
   // Within 128-bit blocks, four rows at a time.
+  HWY_UNROLL(2)
   for (int g = 0; g < kStep; g += 4) {
     const auto ab_low = hn::BitCast(dd, hn::InterleaveLower(d, r[g], r[g + 1]));
     const auto cd_low = hn::BitCast(dd, hn::InterleaveLower(d, r[g + 2], r[g + 3]));
@@ -78,6 +79,7 @@ HWY_INLINE void transpose_square(V8* HWY_RESTRICT r) {
     r[g + 3] = hn::BitCast(d, hn::InterleaveUpper(dd, ab_high, cd_high));
   }
   if constexpr (kStep == 8) {
+    HWY_UNROLL(4)
     for (int k = 0; k < 4; ++k) {
       const V8 low = r[k], high = r[k + 4];
       r[k] = hn::ConcatLowerLower(d, high, low);
@@ -103,11 +105,13 @@ HWY_ATTR void load_frames(const MelTables& tables, const float* HWY_RESTRICT sam
     const V8 window = hn::LoadU(d8, tables.window + i);
     float* p = points + point_offset(static_cast<std::size_t>(i) / 2);
     for (std::int64_t lane = 0; lane < kGroupFrames; lane += kSquare) {
-      V8 r[kSquare];
+      V8 r[kSquare];  // unrolled, so that it lives in registers
+      HWY_UNROLL(8)
       for (std::int64_t f = 0; f < kSquare; ++f) {
         r[f] = hn::Mul(window, hn::LoadU(d8, samples + (lane + f) * hop + i - tables.begin));
       }
       transpose_square<kSquare>(r);
+      HWY_UNROLL(8)
       for (std::int64_t s = 0; s < kSquare; ++s) hn::Store(r[s], d8, p + s * kGroupFrames + lane);
     }
   }
