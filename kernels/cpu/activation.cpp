@@ -5,45 +5,61 @@
 #include "hwy/foreach_target.h"  // NOLINT: must come before highway.h
 #include "hwy/highway.h"
 #include "kernels/cpu/gelu-inl.h"
+#include "kernels/cpu/vector_map.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace onpa::kernels::HWY_NAMESPACE {
+namespace {
 
 void gelu_fwd(const float* x, float* y, std::int64_t n) {
   const hn::ScalableTag<float> d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto one = [&](auto v) { return hn::Mul(v, normal_distribution(d, v).cdf); };
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(one(hn::LoadU(d, x + i)), d, y + i);
-  if (i == n) return;
-  HWY_ALIGN float tail[hn::MaxLanes(d)] = {};
-  for (std::int64_t j = i; j < n; ++j) tail[j - i] = x[j];
-  hn::Store(one(hn::Load(d, tail)), d, tail);
-  for (std::int64_t j = i; j < n; ++j) y[j] = tail[j - i];
+  map_vectors(
+      n, y, false, [&](auto v) HWY_ATTR { return hn::Mul(v, normal_distribution(d, v).cdf); }, x);
 }
 
 void gelu_bwd(const float* dy, const float* x, float* dx, bool accumulate, std::int64_t n) {
   const hn::ScalableTag<float> d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto slope = [&](auto v) {
-    const auto normal = normal_distribution(d, v);
-    return hn::MulAdd(v, normal.pdf, normal.cdf);
-  };
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto g = hn::Mul(hn::LoadU(d, dy + i), slope(hn::LoadU(d, x + i)));
-    hn::StoreU(accumulate ? hn::Add(g, hn::LoadU(d, dx + i)) : g, d, dx + i);
-  }
-  if (i == n) return;
-  HWY_ALIGN float tail[hn::MaxLanes(d)] = {};
-  for (std::int64_t j = i; j < n; ++j) tail[j - i] = x[j];
-  hn::Store(slope(hn::Load(d, tail)), d, tail);
-  for (std::int64_t j = i; j < n; ++j) {
-    const float g = dy[j] * tail[j - i];
-    dx[j] = accumulate ? dx[j] + g : g;
-  }
+  map_vectors(
+      n, dx, accumulate,
+      [&](auto g, auto v) HWY_ATTR {
+        const auto normal = normal_distribution(d, v);
+        return hn::Mul(g, hn::MulAdd(v, normal.pdf, normal.cdf));
+      },
+      dy, x);
 }
 
+template <class T>
+void relu_fwd(const T* x, T* y, std::int64_t n) {
+  const hn::ScalableTag<T> d;
+  // Not Max: a NaN must stay one.
+  map_vectors(
+      n, y, false, [&](auto v) HWY_ATTR { return hn::IfThenZeroElse(hn::Lt(v, hn::Zero(d)), v); },
+      x);
+}
+
+template <class T>
+void relu_bwd(const T* dy, const T* x, T* dx, bool accumulate, std::int64_t n) {
+  const hn::ScalableTag<T> d;
+  map_vectors(
+      n, dx, accumulate,
+      [&](auto g, auto v) HWY_ATTR { return hn::IfThenElseZero(hn::Gt(v, hn::Zero(d)), g); }, dy,
+      x);
+}
+
+void relu_fwd_f32(const float* x, float* y, std::int64_t n) {
+  relu_fwd(x, y, n);
+}
+void relu_fwd_f64(const double* x, double* y, std::int64_t n) {
+  relu_fwd(x, y, n);
+}
+void relu_bwd_f32(const float* dy, const float* x, float* dx, bool accumulate, std::int64_t n) {
+  relu_bwd(dy, x, dx, accumulate, n);
+}
+void relu_bwd_f64(const double* dy, const double* x, double* dx, bool accumulate, std::int64_t n) {
+  relu_bwd(dy, x, dx, accumulate, n);
+}
+
+}  // namespace
 }  // namespace onpa::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -59,6 +75,10 @@ namespace {
 
 HWY_EXPORT(gelu_fwd);
 HWY_EXPORT(gelu_bwd);
+HWY_EXPORT(relu_fwd_f32);
+HWY_EXPORT(relu_fwd_f64);
+HWY_EXPORT(relu_bwd_f32);
+HWY_EXPORT(relu_bwd_f64);
 
 constexpr std::int64_t kGrain = 1 << 14;  // elements a range
 
@@ -82,6 +102,20 @@ void gelu_bwd_range(const double* dy, const double* x, double* dx, bool accumula
   }
 }
 
+void relu_range(const float* x, float* y, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(relu_fwd_f32)(x, y, n);
+}
+void relu_range(const double* x, double* y, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(relu_fwd_f64)(x, y, n);
+}
+void relu_bwd_range(const float* dy, const float* x, float* dx, bool accumulate, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(relu_bwd_f32)(dy, x, dx, accumulate, n);
+}
+void relu_bwd_range(const double* dy, const double* x, double* dx, bool accumulate,
+                    std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(relu_bwd_f64)(dy, x, dx, accumulate, n);
+}
+
 }  // namespace
 
 template <class T>
@@ -95,7 +129,7 @@ void activation_fwd(Cpu, const ActivationFwd<T>& args) {
         if (x != y) std::copy(x, x + n, y);
         break;
       case Activation::kRelu:
-        for (std::int64_t i = 0; i < n; ++i) y[i] = x[i] > 0 ? x[i] : T{0};
+        relu_range(x, y, n);
         break;
       case Activation::kGelu:
         gelu_range(x, y, n);
@@ -116,10 +150,7 @@ void activation_bwd(Cpu, const ActivationBwd<T>& args) {
         for (std::int64_t i = 0; i < n; ++i) dx[i] = accumulate ? dx[i] + dy[i] : dy[i];
         break;
       case Activation::kRelu:
-        for (std::int64_t i = 0; i < n; ++i) {
-          const T g = x[i] > 0 ? dy[i] : T{0};
-          dx[i] = accumulate ? dx[i] + g : g;
-        }
+        relu_bwd_range(dy, x, dx, accumulate, n);
         break;
       case Activation::kGelu:
         gelu_bwd_range(dy, x, dx, accumulate, n);
