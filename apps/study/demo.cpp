@@ -55,7 +55,8 @@ std::string interval(const PairedDifference& d) {
 DemoPlan demo_plan(const DemoArgs& args) {
   DemoPlan plan;
   plan.folder = args.full && args.out == "demo" ? "demo-full" : args.out;
-  plan.corpus.tracks = args.full ? 8000 : 2000;
+  plan.full = args.full;
+  plan.corpus.tracks = args.full ? 10000 : 2500;
   plan.corpus.seed = args.seed;
   const std::string seed = "train.seed=" + std::to_string(args.seed);
   plan.dense_settings = {"train.batch_size=512",
@@ -65,21 +66,22 @@ DemoPlan demo_plan(const DemoArgs& args) {
                          "train.checkpoint_epochs=0",
                          std::string("train.epochs=") + (args.full ? "10" : "20"),
                          seed};
-  plan.passt_settings = {"model.preset=passt-xs",
-                         "data.seconds=1",
-                         "train.batch_size=32",
-                         "train.lr=1e-3",
-                         "schedule.kind=cosine",
-                         "schedule.warmup_epochs=2",
-                         "optim.weight_decay=0.01",
-                         "optim.clip_norm=1",
-                         "train.patchout_time=4",
-                         "train.patchout_freq=2",
-                         "train.eval_epochs=0",
-                         "train.checkpoint_epochs=5",
-                         std::string("train.epochs=") + (args.full ? "25" : "40"),
-                         "loader.cache_folder=" + (plan.folder / "cache").string(),
-                         seed};
+  plan.passt_settings = {
+      "model.preset=passt-xs",
+      "data.seconds=1",
+      "train.batch_size=32",
+      std::string("train.lr=") + (args.full ? "1e-3" : "2e-3"),
+      "schedule.kind=cosine",
+      "schedule.warmup_epochs=2",
+      "optim.weight_decay=0.01",
+      "optim.clip_norm=1",
+      "train.patchout_time=4",
+      "train.patchout_freq=2",
+      "train.eval_epochs=0",
+      "train.checkpoint_epochs=5",
+      std::string("train.epochs=") + (args.full ? "30" : "40"),
+      "loader.cache_folder=" + std::filesystem::absolute(plan.folder / "cache").string(),
+      seed};
   return plan;
 }
 

@@ -15,6 +15,7 @@ namespace onpa::apps {
 /// What the demo trains, and on how much.
 struct DemoPlan {
   std::filesystem::path folder;
+  bool full = false;
   CorpusOptions corpus;
   std::vector<std::string> dense_settings, passt_settings;  // "section.key=value"
 };
@@ -22,6 +23,14 @@ struct DemoPlan {
 /// The small plan takes about two minutes on two cores; the full one is large enough to bring both
 /// models near their floors. With `full`, the default folder becomes "demo-full".
 DemoPlan demo_plan(const DemoArgs& args);
+
+/// Goes through all stages and prints both tables, the floors and the checks to stdout; progress
+/// and the time of each stage go to stderr. Leaves in the folder: corpus/, data/, runs/dense,
+/// runs/passt, the tables, predictions.csv, demo.json (plan, floors, checks) and seconds.json (the
+/// longest time that each stage took). What is done already is not done again. Returns an exit
+/// code: kStopped if the training was interrupted, then the same call goes on. Throws Error as the
+/// stages do.
+int run_demo_plan(const DemoPlan& plan);
 
 /// One statement that the demo makes, with the figures that it rests on.
 struct DemoCheck {

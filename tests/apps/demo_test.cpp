@@ -1,0 +1,121 @@
+#include "apps/study/demo.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "kernels/philox.h"
+
+namespace onpa::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string text_of(const fs::path& file) {
+  std::ifstream in(file);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+// A corpus without audio, and models that predict the true conditional means plus an error.
+struct World {
+  data::DataSet data;
+  std::vector<ModelResult> results = {{.model = "passt", .hours_per_epoch = 1, .predictions = {}},
+                                      {.model = "dense", .hours_per_epoch = 1, .predictions = {}}};
+  Floors floors = analytic_floors();
+
+  World(double passt_error, double passt_error_planted, double dense_error) {
+    Philox rng({.seed = 9, .stream = kStreamTest});
+    data.feature_names = {"energy", "loudness"};
+    for (const CorpusTrack& t : draw_corpus({.tracks = 4000})) {
+      const bool train = t.index % 5 != 0;
+      data.tracks.push_back({.id = t.id,
+                             .audio = "",
+                             .genre = t.genre,
+                             .popularity = static_cast<double>(t.popularity),
+                             .target = static_cast<float>(t.popularity / 100.0 - 0.5),
+                             .features = {static_cast<float>(t.features.energy),
+                                          static_cast<float>(t.features.loudness)},
+                             .split = train ? data::Split::kTrain : data::Split::kTest});
+      if (train) continue;
+      const float target = data.tracks.back().target;
+      const double spread = t.genre == kPlantedGenre ? passt_error_planted : passt_error;
+      const double passt = t.mean_given_audio + spread * rng.normal();
+      const double dense = t.mean_given_features + dense_error * rng.normal();
+      results[0].predictions.push_back({t.index, target, static_cast<float>(passt)});
+      results[1].predictions.push_back({t.index, target, static_cast<float>(dense)});
+    }
+  }
+  std::vector<DemoCheck> checks(bool full) const {
+    return demo_checks(data, results, floors, full);
+  }
+};
+
+TEST(DemoChecks, HoldForModelsNearTheirFloors) {
+  const auto checks = World(0.02, 0.06, 0.01).checks(true);
+  ASSERT_EQ(checks.size(), 5u);
+  for (const DemoCheck& check : checks) {
+    EXPECT_TRUE(check.holds) << check.statement << ": " << check.figures;
+  }
+  EXPECT_EQ(World(0.02, 0.06, 0.01).checks(false).size(), 3u);
+}
+
+TEST(DemoChecks, FailWhereTheStatementIsFalse) {
+  const auto holds = [](const std::vector<DemoCheck>& checks) {
+    std::vector<bool> out;
+    for (const DemoCheck& check : checks) out.push_back(check.holds);
+    return out;
+  };
+  // Dense far off its floor; passt above 0.090 but still ahead.
+  EXPECT_EQ(holds(World(0.05, 0.07, 0.06).checks(true)),
+            (std::vector<bool>{false, false, false, true, false}));
+  // Audio worse everywhere.
+  EXPECT_EQ(holds(World(0.2, 0.2, 0.0).checks(true)),
+            (std::vector<bool>{true, false, false, false, true}));
+}
+
+TEST(DemoPlan, FullHasItsOwnFolder) {
+  EXPECT_EQ(demo_plan({}).folder, "demo");
+  EXPECT_EQ(demo_plan({.full = true}).folder, "demo-full");
+  EXPECT_EQ(demo_plan({.full = true, .out = "x"}).folder, "x");
+  EXPECT_GT(demo_plan({.full = true}).corpus.tracks, demo_plan({}).corpus.tracks);
+}
+
+// All stages at a size that trains nothing useful.
+TEST(Demo, LeavesTheTablesAndFindsItsWorkDone) {
+  const fs::path folder = fs::path(::testing::TempDir()) / "onpa_demo_test";
+  fs::remove_all(folder);
+  DemoPlan plan = demo_plan({.out = folder.string()});
+  plan.corpus.tracks = 80;
+  plan.dense_settings.push_back("train.epochs=2");
+  plan.passt_settings.push_back("train.epochs=1");
+  ASSERT_EQ(run_demo_plan(plan), 0);
+  const auto table1 = nlohmann::json::parse(text_of(folder / "table1.json"));
+  ASSERT_EQ(table1["rows"].size(), 4u);
+  for (const auto& row : table1["rows"]) {
+    EXPECT_GT(row["rmse"].get<double>(), 0.03);
+    EXPECT_LT(row["rmse"].get<double>(), 0.5);
+  }
+  EXPECT_GT(table1["rows"][0]["hours_per_epoch"].get<double>(), 0);
+  const auto table2 = nlohmann::json::parse(text_of(folder / "table2.json"));
+  EXPECT_EQ(table2["rows"][0]["genre"], "all data");
+  EXPECT_GT(table2["rows"].size(), 4u);
+  const auto demo = nlohmann::json::parse(text_of(folder / "demo.json"));
+  EXPECT_EQ(demo["checks"].size(), 3u);
+  EXPECT_EQ(demo["seconds"].size(), 5u);
+
+  const std::string before = text_of(folder / "table1.json") + text_of(folder / "table2.json");
+  const fs::path last = folder / "runs" / "passt" / "metrics.jsonl";
+  const std::string metrics = text_of(last);
+  ASSERT_EQ(run_demo_plan(plan), 0);
+  EXPECT_EQ(text_of(folder / "table1.json") + text_of(folder / "table2.json"), before);
+  EXPECT_EQ(text_of(last), metrics);
+  fs::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace onpa::apps
