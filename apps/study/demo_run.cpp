@@ -64,7 +64,7 @@ class CorpusProgress {
 
  private:
   bool terminal_ = isatty(STDERR_FILENO) != 0;
-  std::int64_t shown_ = -1;
+  std::int64_t shown_ = 0;
 };
 
 int prepare_corpus(const DemoPlan& plan) {

@@ -71,7 +71,7 @@ TEST(DemoChecks, FailWhereTheStatementIsFalse) {
     return out;
   };
   // Dense far off its floor; passt above 0.090 but still ahead.
-  EXPECT_EQ(holds(World(0.05, 0.07, 0.06).checks(true)),
+  EXPECT_EQ(holds(World(0.05, 0.02, 0.06).checks(true)),
             (std::vector<bool>{false, false, false, true, false}));
   // Audio worse everywhere.
   EXPECT_EQ(holds(World(0.2, 0.2, 0.0).checks(true)),
@@ -90,9 +90,9 @@ TEST(Demo, LeavesTheTablesAndFindsItsWorkDone) {
   const fs::path folder = fs::path(::testing::TempDir()) / "onpa_demo_test";
   fs::remove_all(folder);
   DemoPlan plan = demo_plan({.out = folder.string()});
-  plan.corpus.tracks = 80;
+  plan.corpus.tracks = 60;
   plan.dense_settings.push_back("train.epochs=2");
-  plan.passt_settings.push_back("train.epochs=1");
+  plan.passt_settings.push_back("train.epochs=3");
   ASSERT_EQ(run_demo_plan(plan), 0);
   const auto table1 = nlohmann::json::parse(text_of(folder / "table1.json"));
   ASSERT_EQ(table1["rows"].size(), 4u);
