@@ -61,7 +61,7 @@ class TrackReader {
     Track track;
     track.id = cell(row, kId);
     if (track.id.empty()) bad(row, columns_[kId], "a track id");
-    const auto [first, added] = lines_.emplace(track.id, table_.line(row));
+    const auto [first, added] = lines_.emplace(cell(row, kId), table_.line(row));
     if (!added) {
       bad(row, columns_[kId], detail::concat("an id that line ", first->second, " does not have"));
     }
@@ -122,7 +122,7 @@ class TrackReader {
 
   const Table& table_;
   std::vector<int> columns_, features_;
-  std::unordered_map<std::string, std::int64_t> lines_;
+  std::unordered_map<std::string_view, std::int64_t> lines_;  // of each id
 };
 
 void read_card(const fs::path& path, const fs::path& folder, DataSet& data) {

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 
 #include "data/dataset.h"
@@ -15,14 +14,10 @@ Scaler Scaler::fit(const DataSet& data, std::span<const std::int64_t> rows) {
     const auto value = [&](std::int64_t row) -> double {
       return data.tracks[static_cast<std::size_t>(row)].features[c];
     };
-    double sum = 0, low = value(rows[0]), high = low;
-    for (const std::int64_t row : rows) {
-      sum += value(row);
-      low = std::min(low, value(row));
-      high = std::max(high, value(row));
-    }
-    // The mean of equal values can miss them by a rounding error, which must not become a scale.
-    const double mean = low == high ? low : sum / count;
+    // Equal floats sum exactly in double (up to 2^29 of them), so a constant column has std 0.
+    double sum = 0;
+    for (const std::int64_t row : rows) sum += value(row);
+    const double mean = sum / count;
     double squares = 0;
     for (const std::int64_t row : rows) squares += (value(row) - mean) * (value(row) - mean);
     const auto std = static_cast<float>(std::sqrt(squares / count));

@@ -214,8 +214,7 @@ TEST(Scaler, ConstantColumnsStayZero) {
   DataSet data;
   data.feature_names = {"x"};
   std::vector<std::int64_t> rows;
-  // Ten times 0.1f does not sum to a double whose tenth is 0.1f.
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < 1009; ++i) {
     data.tracks.push_back({.features = {0.1f}});
     rows.push_back(i);
   }
