@@ -29,7 +29,8 @@ def main() -> int:
             continue
         for number, line in enumerate((root / name).read_text().splitlines(), 1):
             match = INCLUDE.match(line)
-            if match and match[1].split("/")[0] not in ALLOWED[folder]:
+            target = match[1].split("/")[0] if match else ""
+            if target in ALLOWED and target not in ALLOWED[folder]:
                 print(f"{name}:{number}: {folder}/ must not include {match[1]}")
                 bad += 1
     print(f"include direction: {len(files)} files, {bad} against it")
