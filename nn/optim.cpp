@@ -104,6 +104,8 @@ void AveragedParams::update_ema(double decay) {
 }
 
 void AveragedParams::update_swa() {
+  // The first average is its only term, bit for bit: x + (y - x) need not be y.
+  if (count_ == 0) average_.copy_from(params_.data());
   on_device(average_.device(), [&](auto dev) {
     kernels::average_weights(dev,
                              {.average = average_.data<float>(),

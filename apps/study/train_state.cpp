@@ -54,6 +54,15 @@ const io::NamedTensors& file_of(const nn::CheckpointContent& content, const std:
   return found->second;
 }
 
+std::int64_t count_of(const nn::CheckpointContent& content, const std::string& file,
+                      const std::string& key) {
+  try {
+    return std::stoll(content.metadata.at(file).at(key));
+  } catch (const std::logic_error&) {
+    fail(ExitCode::kBadCheckpoint, "the checkpoint's ", file, ".safetensors has no ", key);
+  }
+}
+
 }  // namespace
 
 std::string TrainState::to_json() const {
@@ -135,27 +144,23 @@ TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainP
   for (const auto& [name, buffer] : parts.optimizer.state()) {
     check_views(parts.params, name + ".", optim);
   }
-  const bool averaged = parts.average && content.tensors.contains("swa");
-  std::int64_t step_count = 0, average_count = 0;
-  try {
-    step_count = std::stoll(content.metadata.at("optim").at("step_count"));
-    if (averaged) average_count = std::stoll(content.metadata.at("swa").at("average.count"));
-  } catch (const std::logic_error&) {
-    fail(ExitCode::kBadCheckpoint, "the checkpoint's metadata lacks step_count or average.count");
-  }
-  const Sources average = averaged ? by_name(file_of(content, "swa")) : Sources{};
-  if (averaged) check_views(parts.params, "", average);
-
+  const std::int64_t step_count = count_of(content, "optim", "step_count");
   copy_views(parts.params, parts.params.data(), "", model);
   for (const auto& [name, buffer] : parts.optimizer.state()) {
     copy_views(parts.params, buffer, name + ".", optim);
   }
   parts.optimizer.set_step_count(step_count);
-  if (averaged) {
-    copy_views(parts.params, parts.average->data(), "", average);
-    parts.average->set_count(average_count);
-  }
   return state;
+}
+
+void restore_average(const nn::CheckpointContent& content, const FlatParams& params,
+                     nn::AveragedParams& average) {
+  if (!content.tensors.contains("swa")) return;
+  const Sources sources = by_name(file_of(content, "swa"));
+  check_views(params, "", sources);
+  const std::int64_t count = count_of(content, "swa", "average.count");
+  copy_views(params, average.data(), "", sources);
+  average.set_count(count);
 }
 
 void restore_weights(const io::NamedTensors& tensors, const FlatParams& params) {

@@ -45,9 +45,12 @@ struct TrainParts {
 /// Tensors share memory with `parts`: save before the next step.
 nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts& parts,
                                       const ModelCard& card, const Config& config);
-/// Copies a checkpoint into `parts`. Throws Error (kBadCheckpoint) naming the tensor that is
-/// missing or has another shape, before anything is changed.
+/// Copies a checkpoint's weights and optimizer state into `parts`. Throws Error (kBadCheckpoint)
+/// naming the tensor that is missing or has another shape, before anything is changed.
 TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainParts& parts);
+/// The same for the averaged weights; leaves `average` as it is if the checkpoint has none.
+void restore_average(const nn::CheckpointContent& content, const FlatParams& params,
+                     nn::AveragedParams& average);
 
 /// Copies weights alone into the parameters. Throws Error (kBadCheckpoint) as above.
 void restore_weights(const io::NamedTensors& tensors, const FlatParams& params);

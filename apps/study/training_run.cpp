@@ -23,9 +23,7 @@ TrainingRun::TrainingRun(const TrainOptions& options)
       run_(options.run),
       params_(task_->module().parameter_slots()),
       optimizer_(config_.optimizer(), params_),
-      progress_(options.quiet) {
-  if (config_.average.kind != "none") average_.emplace(params_);
-}
+      progress_(options.quiet) {}
 
 bool TrainingRun::out_of_steps() const {
   return config_.train.max_steps > 0 && state_.step >= config_.train.max_steps;
@@ -87,6 +85,10 @@ void TrainingRun::begin() {
     if (!options_.init_from.empty()) {
       restore_weights(io::read_safetensors(options_.init_from).tensors, params_);
     }
+  }
+  if (config_.average.kind != "none") {
+    average_.emplace(params_);  // starts as a copy of the weights, so they must be there
+    if (found) restore_average(found->content, params_, *average_);
   }
   state_.data = std::filesystem::absolute(options_.data).lexically_normal().string();
   state_.data_hash = data_.hash;

@@ -1,0 +1,245 @@
+// Training PaSST on generated mp3 files through the command, and using what comes out.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tensor/io/npy.h"
+#include "tests/apps/train_support.h"
+
+namespace onpa::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TrainPasst : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = std::make_unique<TempFolder>();
+    audio_data(*folder_ / "audio", 40).save(*folder_ / "data");
+  }
+  static void TearDownTestSuite() { folder_.reset(); }
+
+  static fs::path path(const std::string& name) { return *folder_ / name; }
+  static fs::path data() { return path("data"); }
+
+  // 32 train clips in batches of 8, every random thing on.
+  static std::vector<std::string> args(const std::string& name,
+                                       const std::vector<std::string>& more = {}) {
+    return args_on(data(), name, more);
+  }
+  static std::vector<std::string> args_on(const fs::path& data, const std::string& name,
+                                          const std::vector<std::string>& more) {
+    std::vector<std::string> set = {
+        "model.preset=passt-xs", "data.seconds=0.4",       "train.epochs=3",
+        "train.batch_size=8",    "train.log_steps=1",      "train.checkpoint_steps=3",
+        "train.patchout_time=2", "train.patchout_freq=1",  "data.wave_mixup=0.5",
+        "data.mixup_alpha=0.3",  "data.gain_low_db=-3",    "data.gain_high_db=3",
+        "data.roll_samples=50",  "mel.freq_mask=8",        "mel.time_mask=10",
+        "mel.fmin_range_hz=10",  "mel.fmax_range_hz=2000", "average.kind=ema",
+        "average.ema_decay=0.9"};
+    set.insert(set.end(), more.begin(), more.end());
+    return train_args("passt", data, path(name), set);
+  }
+  static const std::string& whole_weights() {
+    static const std::string weights = [] {
+      const CommandResult result = run_command(args("whole"));
+      EXPECT_EQ(result.code, 0) << result.err;
+      return last_weights(path("whole"));
+    }();
+    return weights;
+  }
+  static void expect_like_whole(const std::string& name) {
+    EXPECT_TRUE(whole_weights() == last_weights(path(name))) << name;
+    const fs::path last = "checkpoints/last";
+    for (const char* file : {"optim.safetensors", "swa.safetensors"}) {
+      EXPECT_TRUE(read_text(path("whole") / last / file) == read_text(path(name) / last / file))
+          << name << " " << file;
+    }
+  }
+
+  inline static std::unique_ptr<TempFolder> folder_;
+};
+
+TEST_F(TrainPasst, AnyNumberOfLoaderThreadsGivesTheSameBits) {
+  for (const char* workers : {"0", "1", "4"}) {
+    const std::string name = std::string("workers") + workers;
+    const CommandResult result =
+        run_command(args(name, {std::string("loader.workers=") + workers}));
+    ASSERT_EQ(result.code, 0) << result.err;
+    expect_like_whole(name);
+  }
+}
+
+TEST_F(TrainPasst, ThreadsAndCacheGiveTheSameBits) {
+  const CommandResult result = run_command(args("threads"), {{"ONPA_THREADS", "1"}});
+  ASSERT_EQ(result.code, 0) << result.err;
+  expect_like_whole("threads");
+  // Cached samples are rounded to 16 bits: the same cold and warm, not the same as uncached ones.
+  const std::vector<std::string> cache = {"loader.cache_folder=" + path("cache").string()};
+  ASSERT_EQ(run_command(args("cold", cache)).code, 0);
+  ASSERT_EQ(run_command(args("warm", cache)).code, 0);
+  EXPECT_TRUE(last_weights(path("cold")) == last_weights(path("warm")));
+}
+
+TEST_F(TrainPasst, StoppedAndResumedHasTheSameBits) {
+  for (const int steps : {1, 4, 6, 11}) {
+    const std::string name = "part" + std::to_string(steps);
+    ASSERT_EQ(run_command(args(name, {"train.max_steps=" + std::to_string(steps)})).code, 0);
+    const CommandResult resumed = run_command(args(name));
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    expect_like_whole(name);
+  }
+}
+
+TEST_F(TrainPasst, KilledOrSignalledAndResumedHasTheSameBits) {
+  for (const int number : {SIGKILL, SIGTERM}) {
+    for (const char* moment : {"step 1/", "step 5/"}) {
+      const std::string name = "signal" + std::to_string(number) + std::string(moment).substr(5, 1);
+      Command command(args(name));
+      ASSERT_TRUE(command.wait_for(moment)) << command.err();
+      command.send(number);
+      const int code = command.wait().code;
+      // A signal that comes after the last step finds a run that is done.
+      EXPECT_TRUE(code == 0 || code == (number == SIGKILL ? 128 + SIGKILL : 75)) << code;
+      const CommandResult resumed = run_command(args(name));
+      ASSERT_EQ(resumed.code, 0) << resumed.err;
+      expect_like_whole(name);
+    }
+  }
+}
+
+TEST_F(TrainPasst, KilledInsideACheckpointResumesWithTheSameBits) {
+  for (const int operation : {2, 13, 40}) {
+    const std::string name = "fault" + std::to_string(operation);
+    const CommandResult killed = run_command(
+        args(name), {{"ONPA_FAULT", "checkpoint:" + std::to_string(operation) + ":kill"}});
+    EXPECT_EQ(killed.code, 128 + SIGKILL);
+    ASSERT_EQ(run_command(args(name)).code, 0);
+    expect_like_whole(name);
+  }
+}
+
+// Copies the corpus and spoils some of its train files.
+fs::path spoiled(const TempFolder& folder, const fs::path& audio, int bad_files) {
+  fs::copy(audio, folder / "audio", fs::copy_options::recursive);
+  data::DataSet data = feature_data(40);
+  data.audio_root = folder / "audio";
+  for (data::Track& track : data.tracks) {
+    track.audio = track.id + ".mp3";
+    if (bad_files > 0 && track.split == data::Split::kTrain) {
+      write_text(folder / "audio" / track.audio, bad_files % 2 == 0 ? "" : "no audio at all\n");
+      --bad_files;
+    }
+  }
+  data.save(folder / "data");
+  return folder / "data";
+}
+
+TEST_F(TrainPasst, BadFilesAreSkippedAndListed) {
+  const TempFolder folder;
+  const fs::path data = spoiled(folder, path("audio"), 3);
+  const std::vector<std::string> tolerant = {"data.max_bad_fraction=0.2"};
+  const CommandResult result = run_command(args_on(data, "bad", tolerant));
+  ASSERT_EQ(result.code, 0) << result.err;
+  const data::Table list = data::Table::read_csv(path("bad") / "bad_tracks.csv");
+  EXPECT_EQ(list.rows(), 3);
+  EXPECT_EQ(list.columns(), (std::vector<std::string>{"id", "path", "reason"}));
+
+  // A run resumed between bad files has the same bits too.
+  auto part = tolerant;
+  part.push_back("train.max_steps=5");
+  ASSERT_EQ(run_command(args_on(data, "bad_part", part)).code, 0);
+  ASSERT_EQ(run_command(args_on(data, "bad_part", tolerant)).code, 0);
+  EXPECT_TRUE(last_weights(path("bad")) == last_weights(path("bad_part")));
+  EXPECT_EQ(data::Table::read_csv(path("bad_part") / "bad_tracks.csv").rows(), 3);
+}
+
+TEST_F(TrainPasst, TooManyBadFilesIs65AndKeepsTheCheckpoint) {
+  const TempFolder folder;
+  const fs::path data = spoiled(folder, path("audio"), 0);
+  ASSERT_EQ(run_command(args_on(data, "over", {"train.max_steps=2"})).code, 0);
+  for (int i = 0; i < 20; ++i) {
+    write_text(folder / "audio" / ("track" + std::to_string(i) + ".mp3"), "gone bad");
+  }
+  const CommandResult result = run_command(args_on(data, "over", {}));
+  EXPECT_EQ(result.code, 65) << result.err;
+  EXPECT_TRUE(fs::exists(path("over") / "checkpoints" / "last" / "model.safetensors"));
+  EXPECT_GE(data::Table::read_csv(path("over") / "bad_tracks.csv").rows(), 1);
+}
+
+TEST_F(TrainPasst, DataSetWithoutAudioIs65) {
+  const TempFolder folder;
+  feature_data(20).save(folder / "data");
+  EXPECT_EQ(run_command(args_on(folder / "data", "silent", {})).code, 65);
+}
+
+TEST_F(TrainPasst, PatchoutThatLeavesNothingIs78) {
+  EXPECT_EQ(run_command(args("none", {"train.patchout_freq=5"})).code, 78);
+}
+
+TEST_F(TrainPasst, PredictEmbedAndMelKeepTheirContracts) {
+  whole_weights();
+  const std::string clip = (path("audio") / "track0.mp3").string();
+  const std::string model = path("whole").string();
+  const CommandResult predict = run_command({"predict", "--model", model, "--json", clip, clip});
+  ASSERT_EQ(predict.code, 0) << predict.err;
+  std::istringstream lines(predict.out);
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const auto json = nlohmann::json::parse(line);
+    EXPECT_EQ(json.at("input"), clip);
+    EXPECT_DOUBLE_EQ(json.at("seconds").get<double>(), 0.5);  // gapless: what was encoded
+    EXPECT_EQ(json.at("logits").size(), 1u);
+    EXPECT_TRUE(json.at("prediction").is_number());
+  }
+  EXPECT_EQ(count, 2);
+
+  // The weights file alone says as much as the run; without averages it is the live model.
+  const fs::path weights = path("whole") / "checkpoints/last/swa.safetensors";
+  EXPECT_EQ(run_command({"predict", "--model", weights.string(), "--json", clip, clip}).out,
+            predict.out);
+
+  const CommandResult folder = run_command({"predict", "--model", model, path("audio").string()});
+  EXPECT_EQ(std::count(folder.out.begin(), folder.out.end(), '\n'), 40);
+
+  const std::string features = path("features.npy").string();
+  ASSERT_EQ(run_command({"embed", "--model", model, clip, clip, "--out", features}).code, 0);
+  const Tensor embedded = io::read_npy(features);
+  EXPECT_EQ(embedded.shape(), (Shape{2, 64}));
+  EXPECT_EQ(embedded.dtype(), DType::kF32);
+
+  const std::string mel = path("mel.npy").string();
+  ASSERT_EQ(run_command({"mel", clip, "--out", mel}).code, 0);
+  EXPECT_EQ(io::read_npy(mel).shape(), (Shape{128, 50}));
+}
+
+TEST_F(TrainPasst, BadInputsOfPredict) {
+  whole_weights();
+  const std::string model = path("whole").string();
+  const std::string clip = (path("audio") / "track1.mp3").string();
+  write_text(path("text.mp3"), "this is no audio\n");
+  const CommandResult mixed =
+      run_command({"predict", "--model", model, "--json", path("text.mp3").string(), clip});
+  EXPECT_EQ(mixed.code, 65);
+  EXPECT_EQ(std::count(mixed.out.begin(), mixed.out.end(), '\n'), 1);  // the good one
+  EXPECT_NE(mixed.err.find("text.mp3"), std::string::npos);
+  write_text(path("junk.safetensors"), "junk");
+  EXPECT_EQ(run_command({"predict", "--model", path("junk.safetensors").string(), clip}).code, 83);
+  EXPECT_EQ(run_command({"embed", "--model", model, path("text.mp3").string(), "--out",
+                         path("x.npy").string()})
+                .code,
+            65);
+}
+
+TEST_F(TrainPasst, EvalWritesTheTables) {
+  whole_weights();
+  const CommandResult result =
+      run_command({"eval", "--run", path("whole").string(), "--by", "genre"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const auto table1 = nlohmann::json::parse(read_text(path("whole") / "table1.json"));
+  EXPECT_EQ(table1["rows"][0]["model"], "passt");
+  EXPECT_EQ(table1["rows"][0]["n"], 8);
+}
+
+}  // namespace
+}  // namespace onpa::test
