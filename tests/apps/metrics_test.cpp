@@ -18,7 +18,8 @@ nlohmann::json golden() {
 }
 
 TEST(Metrics, MatchScikitLearn) {
-  for (const auto& c : golden().at("metrics")) {
+  const nlohmann::json cases = golden().at("metrics");
+  for (const auto& c : cases) {
     const auto y = c["target"].get<std::vector<float>>();
     const auto p = c["prediction"].get<std::vector<float>>();
     const RegressionMetrics m = regression_metrics(y, p);
@@ -56,7 +57,8 @@ TEST(Ranks, DoNotDependOnTheOrderOfTies) {
 }
 
 TEST(LinearBaseline, MatchesScikitLearn) {
-  for (const auto& c : golden().at("linear")) {
+  const nlohmann::json cases = golden().at("linear");
+  for (const auto& c : cases) {
     const LinearModel model =
         fit_linear(c["x"].get<std::vector<float>>(), c["y"].get<std::vector<float>>(),
                    c["columns"].get<std::int64_t>());
