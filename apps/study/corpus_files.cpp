@@ -192,7 +192,7 @@ bool make_corpus(const fs::path& folder, const CorpusOptions& options,
   for (const fs::path& file : {plan, finished}) {
     if (there(file) && data::read_file(file) != options_text(options)) {
       fail(ExitCode::kCannotCreate, file.string(), ": the folder holds a corpus with other ",
-           "options; give another folder");
+           "options; remove it or give another folder");
     }
   }
   const auto rendered = [&](const CorpusTrack& t) { return there(audio / (t.id + ".mp3")); };

@@ -70,7 +70,7 @@ DemoPlan demo_plan(const DemoArgs& args) {
       "model.preset=passt-xs",
       "data.seconds=1",
       "train.batch_size=32",
-      std::string("train.lr=") + (args.full ? "1e-3" : "2e-3"),
+      "train.lr=2e-3",
       "schedule.kind=cosine",
       "schedule.warmup_epochs=2",
       "optim.weight_decay=0.01",

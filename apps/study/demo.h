@@ -20,8 +20,8 @@ struct DemoPlan {
   std::vector<std::string> dense_settings, passt_settings;  // "section.key=value"
 };
 
-/// The small plan takes about two minutes on two cores; the full one is large enough to bring both
-/// models near their floors. With `full`, the default folder becomes "demo-full".
+/// The small plan takes a minute or two on two free cores; the full one is large enough to bring
+/// both models near their floors. With `full`, the default folder becomes "demo-full".
 DemoPlan demo_plan(const DemoArgs& args);
 
 /// Goes through all stages and prints both tables, the floors and the checks to stdout; progress
