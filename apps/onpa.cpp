@@ -30,6 +30,7 @@ struct AllArgs {
 struct Verb {
   CLI::App* app;
   std::function<int()> run;
+  bool survives_closed_output = false;  // a reader that goes away must not end a training run
 };
 
 Verb add_prepare(CLI::App& root, PrepareArgs& a) {
@@ -54,13 +55,14 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
   app->add_option("--data", a.data, "data set folder (see prepare)")->required();
   app->add_option("--run", a.run, "run folder to write")->required();
   app->add_option("--config", a.config.file, "TOML file of settings");
-  app->add_option("--set", a.config.set, "section.key=value; may be repeated")
+  app->add_option("--set", a.config.set,
+                  "section.key=value; may be repeated; see onpa inspect settings")
       ->allow_extra_args(false);
   app->add_option("--resume", a.resume, "auto: go on if there is a checkpoint; must; no")
       ->check(CLI::IsMember({"auto", "must", "no"}));
   app->add_option("--init-from", a.init_from, "weights to start from: model.safetensors");
   app->add_flag("--quiet", a.quiet, "warnings and errors only");
-  return {app, [&a] { return run_train(a); }};
+  return {app, [&a] { return run_train(a); }, true};
 }
 
 Verb add_eval(CLI::App& root, EvalArgs& a) {
@@ -102,7 +104,8 @@ Verb add_mel(CLI::App& root, MelArgs& a) {
 
 Verb add_inspect(CLI::App& root, InspectArgs& a) {
   CLI::App* app = root.add_subcommand("inspect", "What a model, run, checkpoint or data set holds");
-  app->add_option("path", a.path, "file, folder, or a preset's name (passt-s, ...)")->required();
+  app->add_option("path", a.path, "file, folder, a preset's name (passt-s, ...), or \"settings\"")
+      ->required();
   return {app, [&a] { return run_inspect(a); }};
 }
 
@@ -117,7 +120,7 @@ Verb add_demo(CLI::App& root, DemoArgs& a) {
   app->add_flag("--full", a.full, "the larger corpus, of which the README's tables are made");
   app->add_option("--out", a.out, "folder to work in");
   app->add_option("--seed", a.seed, "of the corpus and the training");
-  return {app, [&a] { return run_demo(a); }};
+  return {app, [&a] { return run_demo(a); }, true};
 }
 
 int usage_error(const std::string& message) {
@@ -152,6 +155,7 @@ std::string unknown_option(const CLI::App& root) {
 }
 
 int run_verb(const Verb& verb) {
+  if (verb.survives_closed_output) std::signal(SIGPIPE, SIG_IGN);
   try {
     return verb.run();
   } catch (const Error& error) {
@@ -200,6 +204,5 @@ int run(int argc, char** argv) {
 }  // namespace onpa::apps
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed stdout must not end a training run
   return onpa::apps::run(argc, argv);
 }

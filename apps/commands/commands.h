@@ -63,7 +63,8 @@ struct MelArgs {
 };
 
 struct InspectArgs {
-  std::string path;  // safetensors file, checkpoint, run or data set folder, or a preset's name
+  // safetensors file, checkpoint, run or data set folder, a preset's name, or "settings"
+  std::string path;
 };
 
 struct EnvArgs {

@@ -6,6 +6,7 @@
 #include "apps/commands/commands.h"
 #include "apps/study/predictor.h"
 #include "apps/study/train_state.h"
+#include "apps/support/config.h"
 #include "data/dataset.h"
 #include "kernels/error.h"
 #include "nn/passt.h"
@@ -89,7 +90,9 @@ void inspect_data(const fs::path& folder) {
 
 int run_inspect(const InspectArgs& args) {
   const fs::path path = args.path;
-  if (!fs::exists(path)) {
+  if (args.path == "settings") {
+    fmt::print("{}", describe_settings());
+  } else if (!fs::exists(path)) {
     if (args.path.rfind("passt-", 0) != 0) {
       fail(ExitCode::kInputMissing, args.path, ": no such file, folder or preset");
     }

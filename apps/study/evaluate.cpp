@@ -23,7 +23,7 @@ ModelResult evaluate_run(const std::filesystem::path& run, const data::DataSet& 
                          std::int64_t batch_size) {
   const nn::FoundCheckpoint found = open_checkpoint(run);
   const TrainState state = TrainState::from_json(text_of(found, "state.json"));
-  Predictor predictor(found.folder);
+  Predictor predictor(found);
   ModelResult out;
   out.model = predictor.card().kind;
   out.hours_per_epoch = state.hours_per_epoch;

@@ -54,14 +54,20 @@ nn::FoundCheckpoint open_checkpoint(const fs::path& folder) {
 
 Predictor::Predictor(const fs::path& path) : source_(path) {
   if (!fs::exists(path)) fail(ExitCode::kInputMissing, path.string(), ": no such model");
-  io::SafetensorsFile file;
-  if (fs::is_directory(path)) {
-    const nn::FoundCheckpoint found = open_checkpoint(path);
-    source_ = found.folder;
-    file = weights_of(found.content, found.folder);
-  } else {
-    file = io::read_safetensors(path);
+  if (!fs::is_directory(path)) {
+    load(io::read_safetensors(path));
+    return;
   }
+  const nn::FoundCheckpoint found = open_checkpoint(path);
+  source_ = found.folder;
+  load(weights_of(found.content, found.folder));
+}
+
+Predictor::Predictor(const nn::FoundCheckpoint& checkpoint) : source_(checkpoint.folder) {
+  load(weights_of(checkpoint.content, checkpoint.folder));
+}
+
+void Predictor::load(const io::SafetensorsFile& file) {
   card_ = ModelCard::read(file, source_.string());
   if (card_.kind == "passt") {
     passt_ = std::make_unique<nn::Passt>(card_.passt);

@@ -20,6 +20,7 @@ class Predictor {
   /// of a run or checkpoint the averaged weights if there are any. A PaSST file without metadata
   /// gets its architecture from its shapes. Throws Error: kInputMissing, kBadCheckpoint.
   explicit Predictor(const std::filesystem::path& path);
+  explicit Predictor(const nn::FoundCheckpoint& checkpoint);
   ~Predictor();
   Predictor(const Predictor&) = delete;
   Predictor& operator=(const Predictor&) = delete;
@@ -43,7 +44,7 @@ class Predictor {
   std::vector<Output> predict(const data::Table& table);
 
  private:
-  void load(const io::NamedTensors& tensors);
+  void load(const io::SafetensorsFile& file);
 
   std::filesystem::path source_;
   ModelCard card_;

@@ -96,9 +96,11 @@ void TrainingRun::begin() {
   run_.write_text("env.json", environment_json() + "\n");
   metrics_.emplace(run_.metrics_file(), state_.step, state_.evaluated_step == state_.step);
   events_.emplace(run_.folder(), state_.step);
-  spdlog::info("{}: {} parameters; {} train samples, {} forward passes of {} a step, {} steps",
-               config_.model.preset, task_->module().parameter_count(), task_->samples_per_epoch(),
-               config_.train.accumulate, config_.train.batch_size, total_steps());
+  const std::int64_t passes = config_.train.accumulate;
+  spdlog::info("{}: {} parameters; {} train samples, batch {}{}; {} steps", config_.model.preset,
+               task_->module().parameter_count(), task_->samples_per_epoch(),
+               config_.train.batch_size, passes > 1 ? fmt::format(" x {}", passes) : "",
+               total_steps());
 }
 
 // After the last batch of an epoch: evaluation and a checkpoint, where they are due.

@@ -128,7 +128,8 @@ Config parse_toml(const std::string& kind, const std::string& text, const std::s
 /// Keys whose values differ.
 std::vector<std::string> changed_keys(const Config& a, const Config& b);
 
-/// The table as text for people: key, default, range, meaning.
-std::string describe_settings(const std::string& kind);
+/// The table as text for people: key, default of PaSST (and of Dense where it differs), range,
+/// meaning.
+std::string describe_settings();
 
 }  // namespace onpa::apps

@@ -1,4 +1,4 @@
-// Reading settings from TOML, the environment and `--set`, and writing them back.
+// Reading settings from TOML, the environment and `--set`.
 #include <fmt/format.h>
 
 #include <toml++/toml.h>
@@ -321,27 +321,6 @@ Config build(const std::string& kind, const std::vector<Assignment>& assignments
   return config;
 }
 
-std::string toml_text(const std::string& text) {
-  std::ostringstream out;
-  out << toml::value<std::string>(text);
-  return out.str();
-}
-
-std::string toml_number(double value) {
-  std::string out = fmt::format("{}", value);
-  if (out.find_first_of(".e") == std::string::npos) out += ".0";
-  return out;
-}
-
-std::string toml_value(const Setting& setting) {
-  return std::visit(Overloaded{[](bool* v) -> std::string { return *v ? "true" : "false"; },
-                               [](std::int64_t* v) { return std::to_string(*v); },
-                               [](double* v) { return toml_number(*v); },
-                               [](std::string* v) { return toml_text(*v); },
-                               [](IntList* v) { return fmt::format("[{}]", fmt::join(*v, ", ")); }},
-                    setting.value);
-}
-
 }  // namespace
 
 Config load_config(const std::string& kind, const std::filesystem::path& file,
@@ -368,47 +347,6 @@ Config load_config(const std::string& kind, const std::filesystem::path& file,
 
 Config parse_toml(const std::string& kind, const std::string& text, const std::string& name) {
   return build(kind, read_toml(text, name));
-}
-
-std::string to_toml(const Config& config) {
-  Config copy = config;
-  std::string out, section;
-  for (const Setting& s : settings_of(copy)) {
-    const std::string name = section_of(s.key);
-    if (name != section) {
-      out += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", name);
-      section = name;
-    }
-    out += fmt::format("{} = {}\n", s.key.substr(name.size() + 1), toml_value(s));
-  }
-  return out;
-}
-
-std::vector<std::string> changed_keys(const Config& a, const Config& b) {
-  Config left = a, right = b;
-  const auto left_settings = settings_of(left), right_settings = settings_of(right);
-  std::vector<std::string> out;
-  for (std::size_t i = 0; i < left_settings.size(); ++i) {
-    if (toml_value(left_settings[i]) != toml_value(right_settings[i])) {
-      out.push_back(left_settings[i].key);
-    }
-  }
-  return out;
-}
-
-std::string describe_settings(const std::string& kind) {
-  Config config = build(kind, {});
-  std::string out;
-  for (const Setting& s : settings_of(config)) {
-    const bool number = std::holds_alternative<std::int64_t*>(s.value) ||
-                        std::holds_alternative<double*>(s.value) ||
-                        std::holds_alternative<IntList*>(s.value);
-    const std::string want = number              ? fmt::format(" [{} to {}]", s.low, s.high)
-                             : s.choices.empty() ? ""
-                                                 : fmt::format(" [{}]", fmt::join(s.choices, "|"));
-    out += fmt::format("{} = {}{}\n    {}\n", s.key, toml_value(s), want, s.doc);
-  }
-  return out;
 }
 
 }  // namespace onpa::apps

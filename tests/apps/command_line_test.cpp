@@ -77,6 +77,14 @@ TEST(CommandLine, EnvironmentIsJson) {
   }
 }
 
+TEST(CommandLine, InspectListsTheSettings) {
+  const CommandResult result = run_command({"inspect", "settings"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_NE(result.out.find("train.lr = 1e-05 (dense: 0.001) [0 to 10]\n    peak learning rate"),
+            std::string::npos)
+      << result.out;
+}
+
 TEST(CommandLine, InspectShowsAPreset) {
   const CommandResult result = run_command({"inspect", "passt-s"});
   EXPECT_EQ(result.code, 0);

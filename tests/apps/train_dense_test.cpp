@@ -71,6 +71,14 @@ TEST_F(TrainDense, LeavesAWholeRunFolder) {
   expect_same_run("a", "b");
 }
 
+// `onpa train ... 2>&1 | head -1`: the reader goes away, the run does not.
+TEST_F(TrainDense, ClosedOutputDoesNotEndARun) {
+  std::string line = ONPA_COMMAND;
+  for (const std::string& arg : args("a")) line += " " + arg;
+  ASSERT_EQ(std::system((line + " 2>&1 | true").c_str()), 0);
+  EXPECT_EQ(steps_of("a").size(), 44u);
+}
+
 TEST_F(TrainDense, FinishedRunHasNothingToDo) {
   ASSERT_EQ(run_command(args("a")).code, 0);
   const std::string weights = last_weights(run("a"));
