@@ -1,4 +1,5 @@
-// Matrix products of passt-s and the dense regressor, in the forms of a training step.
+// Matrix products of passt-s and the dense regressor, in the forms of a training step; beside them,
+// where it is installed, oneDNN's on all cores, without bias and activation.
 #include <benchmark/benchmark.h>
 
 #include <string>
@@ -8,6 +9,10 @@
 #include "kernels/gemm.h"
 #include "kernels/philox.h"
 #include "tensor/tensor.h"
+
+#ifdef ONPA_BENCH_ONEDNN
+#include <dnnl.h>
+#endif
 
 namespace onpa {
 namespace {
@@ -25,6 +30,14 @@ struct Product {
   std::int64_t m, n, k;
   kernels::Activation activation = kernels::Activation::kNone;
 };
+
+void report(benchmark::State& state, const Product& p) {
+  const double flops =
+      2.0 * static_cast<double>(p.m * p.n * p.k) * static_cast<double>(state.iterations());
+  state.counters["gflops"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsRate);
+  state.counters["share_of_fma_peak"] = benchmark::Counter(
+      flops * 1e-9 / bench::peak_gflops(kernels::thread_count()), benchmark::Counter::kIsRate);
+}
 
 void run(benchmark::State& state, const Product& p) {
   using kernels::Trans;
@@ -52,12 +65,23 @@ void run(benchmark::State& state, const Product& p) {
                                           .pre_activation = fused ? pre.data<float>() : nullptr});
     benchmark::ClobberMemory();
   }
-  const double flops =
-      2.0 * static_cast<double>(p.m * p.n * p.k) * static_cast<double>(state.iterations());
-  state.counters["gflops"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsRate);
-  state.counters["share_of_fma_peak"] = benchmark::Counter(
-      flops * 1e-9 / bench::peak_gflops(kernels::thread_count()), benchmark::Counter::kIsRate);
+  report(state, p);
 }
+
+#ifdef ONPA_BENCH_ONEDNN
+void run_onednn(benchmark::State& state, const Product& p) {
+  const bool a_t = p.trans_a == kernels::Trans::kYes, b_t = p.trans_b == kernels::Trans::kYes;
+  const Tensor a = a_t ? random_matrix(p.k, p.m, 1) : random_matrix(p.m, p.k, 1);
+  const Tensor b = b_t ? random_matrix(p.n, p.k, 2) : random_matrix(p.k, p.n, 2);
+  const Tensor c = Tensor::empty({p.m, p.n});
+  for (auto _ : state) {
+    dnnl_sgemm(a_t ? 'T' : 'N', b_t ? 'T' : 'N', p.m, p.n, p.k, 1.0f, a.data<float>(), a.size(1),
+               b.data<float>(), b.size(1), 0.0f, c.data<float>(), p.n);
+    benchmark::ClobberMemory();
+  }
+  report(state, p);
+}
+#endif
 
 constexpr auto kN = kernels::Trans::kNo, kT = kernels::Trans::kYes;
 const Product kProducts[] = {
@@ -83,6 +107,12 @@ int main(int argc, char** argv) {
     benchmark::RegisterBenchmark((std::string("gemm/") + p.name).c_str(), onpa::run, p)
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
+#ifdef ONPA_BENCH_ONEDNN
+    benchmark::RegisterBenchmark((std::string("gemm_onednn/") + p.name).c_str(), onpa::run_onednn,
+                                 p)
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+#endif
   }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

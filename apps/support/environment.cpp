@@ -4,7 +4,6 @@
 #include <hwy/highway.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#include <oneapi/dnnl/dnnl.hpp>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -46,7 +45,6 @@ std::vector<std::pair<std::string, std::string>> describe_environment() {
   uname(&system);
   const double gib = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
                      static_cast<double>(sysconf(_SC_PAGE_SIZE)) / (1 << 30);
-  const dnnl_version_t* dnnl = dnnl_version();
   return {
       {"version", kVersion},
       {"commit", kCommit},
@@ -57,7 +55,6 @@ std::vector<std::pair<std::string, std::string>> describe_environment() {
       {"threads", std::to_string(kernels::thread_count())},
       {"memory_gib", fmt::format("{:.1f}", gib)},
       {"device", "cpu"},
-      {"onednn", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
       {"ffmpeg", av_version_info()},
       {"highway", fmt::format("{}.{}", HWY_MAJOR, HWY_MINOR)},
       {"host", system.nodename},

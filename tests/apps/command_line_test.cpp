@@ -72,7 +72,7 @@ TEST(CommandLine, EnvironmentIsJson) {
   const CommandResult result = run_command({"env", "--json"});
   EXPECT_EQ(result.code, 0);
   const auto json = nlohmann::json::parse(result.out);
-  for (const char* key : {"version", "commit", "cpu", "threads", "onednn", "ffmpeg"}) {
+  for (const char* key : {"version", "commit", "cpu", "threads", "highway", "ffmpeg"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
 }
