@@ -1,10 +1,13 @@
 // The command line of onpa: parsing, and turning what goes wrong into exit
 // codes. The only file that includes CLI11.
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <new>
+#include <system_error>
 
 #include "apps/commands/commands.h"
 #include "apps/support/environment.h"
@@ -164,10 +167,21 @@ int run_verb(const Verb& verb) {
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "onpa: out of memory; a smaller train.batch_size needs less\n");
     return static_cast<int>(ExitCode::kOutOfMemory);
+  } catch (const std::system_error& error) {  // fmt and filesystem calls that give no code
+    std::fprintf(stderr, "onpa: %s\n", error.what());
+    return static_cast<int>(ExitCode::kIo);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "onpa: unexpected failure: %s\n", error.what());
     return static_cast<int>(ExitCode::kInternal);
   }
+}
+
+// A result that did not reach its reader is a failure, whatever the verb says.
+int flush_results(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  if (code != 0) return code;
+  std::fprintf(stderr, "onpa: cannot write to standard output: %s\n", std::strerror(errno));
+  return static_cast<int>(ExitCode::kIo);
 }
 
 int run(int argc, char** argv) {
@@ -187,7 +201,7 @@ int run(int argc, char** argv) {
   try {
     root.parse(argc, argv);
   } catch (const CLI::Success& request) {  // --help, --version
-    return root.exit(request);
+    return flush_results(root.exit(request));
   } catch (const CLI::ExtrasError&) {
     return usage_error(unknown_option(root));
   } catch (const CLI::ParseError& error) {
@@ -195,7 +209,7 @@ int run(int argc, char** argv) {
   }
   set_up_log(args.train.quiet);
   for (const Verb& verb : verbs) {
-    if (*verb.app) return run_verb(verb);
+    if (*verb.app) return flush_results(run_verb(verb));
   }
   return usage_error("no verb; see onpa --help");
 }

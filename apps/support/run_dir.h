@@ -19,7 +19,6 @@ class RunDir {
 
   const std::filesystem::path& folder() const { return folder_; }
   std::filesystem::path checkpoints() const { return folder_ / "checkpoints"; }
-  std::filesystem::path config_file() const { return folder_ / "config.resolved.toml"; }
   std::filesystem::path metrics_file() const { return folder_ / "metrics.jsonl"; }
   /// Replaces RUN/name by `text` in one step. Throws Error (kCannotCreate, kIo).
   void write_text(const std::string& name, const std::string& text) const;
