@@ -81,6 +81,12 @@ void FileWriter::finish() {
 
 void write_file_atomic(const std::filesystem::path& path,
                        const std::function<void(FileWriter&)>& fill) {
+  // A rename would put a file in the place of a device or pipe.
+  std::error_code none;
+  const auto there = std::filesystem::status(path, none);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+    fail(ExitCode::kCannotCreate, "cannot create ", path.string(), ": it is not a regular file");
+  }
   const std::filesystem::path temporary = temporary_beside(path);
   FileWriter writer(temporary);
   fill(writer);

@@ -38,7 +38,8 @@ class FileWriter {
 };
 
 /// Writes `path` through a temporary file beside it: `fill` writes, then sync, rename, sync of the
-/// folder. Throws Error (kCannotCreate, kIo); `path` is then as it was.
+/// folder. Throws Error (kCannotCreate, kIo); `path` is then as it was. A folder, device or pipe of
+/// that name is refused (kCannotCreate).
 void write_file_atomic(const std::filesystem::path& path,
                        const std::function<void(FileWriter&)>& fill);
 
