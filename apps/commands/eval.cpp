@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <map>
+
 #include "apps/commands/commands.h"
 #include "apps/study/evaluate.h"
 #include "apps/study/predictor.h"
@@ -21,6 +23,15 @@ std::string data_of(const std::string& run) {
   return TrainState::from_json(state->second).data;
 }
 
+// Tables are keyed by model, so two runs of one kind go by their folders too.
+void label_by_run(const std::vector<std::string>& runs, std::vector<ModelResult>& results) {
+  std::map<std::string, int> kinds;
+  for (const ModelResult& result : results) ++kinds[result.model];
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (kinds[results[i].model] > 1) results[i].model += " " + runs[i];
+  }
+}
+
 }  // namespace
 
 int run_eval(const EvalArgs& args) {
@@ -31,6 +42,7 @@ int run_eval(const EvalArgs& args) {
     results.push_back(evaluate_run(run, data, args.batch_size));
     spdlog::info("{}: {} test tracks predicted", run, results.back().predictions.size());
   }
+  label_by_run(args.runs, results);
   const Table1 table1 = make_table1(data, results);
   const Table2 table2 = make_table2(data, results);
   const std::filesystem::path out = args.out.empty() ? args.runs.front() : args.out;

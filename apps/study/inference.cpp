@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "apps/support/log.h"
 #include "apps/support/suggest.h"
 #include "audio/mel.h"
 #include "kernels/error.h"
@@ -67,12 +68,17 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
   eval.shuffle = false;
   eval.drop_last = false;
   eval.seconds = card.seconds;
+  const std::size_t count = rows.size();
   data::AudioLoader loader(data, std::move(rows), eval);
   loader.start_epoch(0);
   data::AudioBatch batch;
   while (!(stop && stop()) && loader.next(batch)) {
     const Tensor mel = audio::log_mel(batch.wave, card.mel);
     collect(model.forward(mel).logits, card, data, batch.rows, out);
+  }
+  if (const auto bad = loader.bad_tracks(); !bad.empty()) {
+    spdlog::warn("{} of {} tracks could not be read and have no prediction; the first: {}",
+                 bad.size(), count, bad.front().reason);
   }
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
   return out;

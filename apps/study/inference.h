@@ -17,8 +17,8 @@ namespace onpa::apps {
 using StopCheck = std::function<bool()>;
 
 /// Predictions for the rows whose audio can be read, in ascending order of rows. `options` gives
-/// batch size, clip length, workers and cache. Throws Error (kBadData) when too many cannot be
-/// read.
+/// batch size, clip length, workers and cache. Tracks that cannot be read are left out with a
+/// warning; throws Error (kBadData) when they are too many.
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,
                                           const data::DataSet& data, std::vector<std::int64_t> rows,
                                           const data::LoaderOptions& options,

@@ -103,6 +103,14 @@ void read_dense(const Reader& reader, const io::SafetensorsFile& file, const std
   card.dense.outputs = last.size(0);
 }
 
+nn::PasstConfig read_passt(const io::SafetensorsFile& file, const std::string& name) {
+  try {
+    return nn::infer_passt_config(file);
+  } catch (const Error& error) {
+    fail(error.code(), name, ": ", error.what());
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::string> ModelCard::metadata() const {
@@ -129,7 +137,7 @@ ModelCard ModelCard::read(const io::SafetensorsFile& file, const std::string& na
   const Reader reader(file.metadata, name);
   if (!file.metadata.contains("kind")) {
     card.kind = "passt";
-    card.passt = nn::infer_passt_config(file);
+    card.passt = read_passt(file, name);
     card.mel.mels = static_cast<int>(card.passt.mels);
     return card;
   }
@@ -139,7 +147,7 @@ ModelCard ModelCard::read(const io::SafetensorsFile& file, const std::string& na
   if (card.kind == "dense") {
     read_dense(reader, file, name, card);
   } else if (card.kind == "passt") {
-    card.passt = nn::infer_passt_config(file);
+    card.passt = read_passt(file, name);
     card.mel = read_mel(reader);
     card.seconds = reader.number("audio.seconds");
   } else {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/study/prepare.h"
 #include "apps/support/log.h"
 #include "apps/support/suggest.h"
 #include "audio/mel.h"
@@ -69,12 +70,16 @@ Predictor::Predictor(const nn::FoundCheckpoint& checkpoint) : source_(checkpoint
 
 void Predictor::load(const io::SafetensorsFile& file) {
   card_ = ModelCard::read(file, source_.string());
+  nn::Module* module = nullptr;
   if (card_.kind == "passt") {
-    passt_ = std::make_unique<nn::Passt>(card_.passt);
-    nn::load_parameters(*passt_, file.tensors);
+    module = (passt_ = std::make_unique<nn::Passt>(card_.passt)).get();
   } else {
-    dense_ = std::make_unique<nn::Dense>(card_.dense);
-    nn::load_parameters(*dense_, file.tensors);
+    module = (dense_ = std::make_unique<nn::Dense>(card_.dense)).get();
+  }
+  try {
+    nn::load_parameters(*module, file.tensors);
+  } catch (const Error& error) {
+    fail(error.code(), source_.string(), ": ", error.what());
   }
 }
 
@@ -112,7 +117,7 @@ std::vector<Predictor::Output> Predictor::predict(const data::Table& table) {
   const std::size_t width = card_.feature_names.size();
   std::vector<int> columns;
   for (const std::string& name : card_.feature_names) {
-    columns.push_back(table.find(name));
+    columns.push_back(table.find_any(column_aliases(name)));
     if (columns.back() < 0) {
       fail(ExitCode::kBadData, table.name(), ": no column '", name, "'",
            suggestion(name, table.columns()));
@@ -123,11 +128,13 @@ std::vector<Predictor::Output> Predictor::predict(const data::Table& table) {
   for (std::int64_t row = 0; row < table.rows(); ++row) {
     for (std::size_t j = 0; j < width; ++j) {
       double value = 0;
-      if (!data::parse_number(table.cell(row, columns[j]), value)) {
-        fail(ExitCode::kBadData, table.name(), ":", table.line(row), ": column ",
-             card_.feature_names[j], " is '", table.cell(row, columns[j]), "', want a number");
-      }
+      const std::string_view cell = table.cell(row, columns[j]);
+      const CellProblem problem = parse_feature(card_.feature_names[j], cell, value);
       raw[j] = static_cast<float>(value);
+      if (problem != CellProblem::kNone || !std::isfinite(raw[j])) {
+        fail(ExitCode::kBadData, table.name(), ":", table.line(row), ": column ",
+             card_.feature_names[j], " is '", cell, "', want a finite number");
+      }
     }
     card_.features.apply(raw,
                          x.span<float>().subspan(static_cast<std::size_t>(row) * width, width));

@@ -39,8 +39,9 @@ class Predictor {
   /// A mono waveform at card().mel.rate_hz, any length: under one patch it is padded with zeros,
   /// over the time table it is cut with a warning that names `name`. Audio models only.
   Output predict(std::span<const float> wave, const std::string& name);
-  /// Rows of a table with a column for each of the card's features. Dense models only. Throws Error
-  /// (kBadData) naming the column that is missing or the cell that is no number.
+  /// Rows of a table with a column for each of the card's features, spelled as for `prepare`. Dense
+  /// models only. Throws Error (kBadData) naming the column that is missing or the cell that is no
+  /// finite number.
   std::vector<Output> predict(const data::Table& table);
 
  private:

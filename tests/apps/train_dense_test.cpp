@@ -267,6 +267,22 @@ TEST_F(TrainDense, EvalAndPredict) {
   EXPECT_EQ(
       run_command({"predict", "--model", run("a").string(), (folder_ / "bad.csv").string()}).code,
       65);
+  write_text(folder_ / "huge.csv", "a,b,c,d\n1,2,3,4\n1,2,1e300,4\n");
+  const CommandResult huge =
+      run_command({"predict", "--model", run("a").string(), (folder_ / "huge.csv").string()});
+  EXPECT_EQ(huge.code, 65);
+  EXPECT_NE(huge.err.find("huge.csv:3: column c is '1e300'"), std::string::npos) << huge.err;
+}
+
+TEST_F(TrainDense, RunsOfOneKindKeepTheirOwnColumns) {
+  ASSERT_EQ(run_command(args("a", {"train.epochs=1"})).code, 0);
+  ASSERT_EQ(run_command(args("b", {"train.epochs=1", "train.seed=2"})).code, 0);
+  const std::string a = run("a").string(), b = run("b").string();
+  const CommandResult eval = run_command({"eval", "--run", a, "--run", b});
+  ASSERT_EQ(eval.code, 0) << eval.err;
+  const auto table2 = nlohmann::json::parse(read_text(run("a") / "table2.json"));
+  EXPECT_EQ(table2["models"], (std::vector<std::string>{"dense " + a, "dense " + b}));
+  EXPECT_EQ(table2["rows"][0]["mae"].size(), 2u);
 }
 
 }  // namespace
