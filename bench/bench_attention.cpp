@@ -59,7 +59,7 @@ struct Problem {
     const double flops = products * 2.0 * static_cast<double>(tokens * tokens * heads * dim) *
                          static_cast<double>(state.iterations());
     state.counters["GFLOPS"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsRate);
-    state.counters["of_peak"] = benchmark::Counter(
+    state.counters["share_of_fma_peak"] = benchmark::Counter(
         flops * 1e-9 / peak_gflops(static_cast<int>(state.range(3))), benchmark::Counter::kIsRate);
   }
 };

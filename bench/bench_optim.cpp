@@ -30,7 +30,7 @@ void report(benchmark::State& state, double arrays) {
   const double gigabytes =
       arrays * 4e-9 * static_cast<double>(state.range(0)) * static_cast<double>(state.iterations());
   state.counters["GB"] = benchmark::Counter(gigabytes, benchmark::Counter::kIsRate);
-  state.counters["of_copy"] =
+  state.counters["share_of_copy"] =
       benchmark::Counter(gigabytes / copy_gigabytes_per_second(), benchmark::Counter::kIsRate);
 }
 

@@ -1,4 +1,4 @@
-// Delimited text (CSV) as typed columns, RFC 4180 with the liberties that real files take.
+// Delimited text (CSV) as a table of text cells, RFC 4180 with the liberties that real files take.
 #pragma once
 
 #include <cstdint>

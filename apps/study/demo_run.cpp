@@ -19,8 +19,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Announces the stages of the demo and adds up how long each took. The figures of the run that did
-// the work are kept: a later one finds it done.
+// Announces the stages of the demo and keeps the longest time that each took: a later run finds the
+// work done.
 class Stages {
  public:
   Stages(std::filesystem::path file, int count) : file_(std::move(file)), count_(count) {

@@ -1,4 +1,4 @@
-// The settings of a training run. config.cpp holds the one table of them: name, type, range,
+// The settings of a training run. config_table.cpp holds the one table of them: name, type, range,
 // choices and meaning; a key that the table lacks is an error wherever it comes from.
 #pragma once
 

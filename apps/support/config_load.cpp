@@ -275,6 +275,7 @@ void resolve(Config& c) {
     fail(ExitCode::kConfig, "data.gain_low_db is ", c.data.gain_low_db,
          ", want at most data.gain_high_db (", c.data.gain_high_db, ")");
   }
+  nn::lr_multiplier(c.lr_schedule(), 0);  // throws for settings that contradict each other
   if ((c.model.kind == "dense") != (c.model.preset == "dense")) {
     fail(ExitCode::kConfig, "model.preset is \"", c.model.preset, "\", which is no preset of ",
          c.model.kind);

@@ -7,15 +7,17 @@
 
 namespace onpa::ops {
 
-/// x * Phi(x), exact (erf). Differentiable. Parity: torch.nn.functional.gelu.
+/// x * Phi(x), exact (erf): x of any shape, f32 or f64, to the same. Differentiable. Throws
+/// onpa::Error if x is undefined or of another dtype. Parity: torch.nn.functional.gelu.
 Tensor gelu(const Tensor& x);
 
-/// max(x, 0). Differentiable, gradient 0 at 0. Parity: torch.nn.functional.relu.
+/// max(x, 0): x of any shape, f32 or f64, to the same; NaN stays NaN. Differentiable, gradient 0 at
+/// 0. Throws as gelu. Parity: torch.nn.functional.relu.
 Tensor relu(const Tensor& x);
 
 /// Zeroes each element with probability p and scales the rest by 1 / (1 - p). The leading axis is
-/// the sample axis: row r draws under key.sample + r. p in [0, 1); p == 0 returns x.
-/// Differentiable.
+/// the sample axis: row r draws under key.sample + r. p in [0, 1), else throws onpa::Error; p == 0
+/// returns x. Differentiable.
 Tensor dropout(const Tensor& x, float p, const RngKey& key);
 
 }  // namespace onpa::ops

@@ -7,7 +7,8 @@
 
 namespace onpa::ops {
 
-/// a (m, k) times b (k, n). Returns (m, n). Differentiable in both.
+/// a (m, k) times b (k, n). Returns (m, n). Differentiable in both. Throws onpa::Error if a shape,
+/// dtype or device disagrees.
 Tensor matmul(const Tensor& a, const Tensor& b);
 
 /// act(x W^T + bias) + residual.

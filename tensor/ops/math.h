@@ -19,7 +19,7 @@ Tensor scale(const Tensor& x, double alpha);
 Tensor sum(const Tensor& x);
 Tensor mean(const Tensor& x);
 
-/// The same memory with another shape of equal numel. Differentiable in x.
+/// The same memory with another shape of equal numel, else throws onpa::Error. Differentiable in x.
 Tensor reshape(const Tensor& x, const Shape& shape);
 
 }  // namespace onpa::ops

@@ -60,6 +60,14 @@ TEST(Config, OutOfRangeIsAnError) {
             "c.toml:2:1: optim.kind is \"adam\", want adamw, sgd (did you mean 'adamw'?)");
 }
 
+TEST(Config, SettingsThatContradictEachOtherAreAnError) {
+  EXPECT_EQ(
+      config_error("", {"schedule.kind=cosine", "schedule.warmup_epochs=5", "train.epochs=3"}),
+      "schedule: total_epochs is 3, want more than warmup_epochs");
+  EXPECT_NE(config_error("", {"mel.fmin_hz=9000", "mel.fmax_hz=8000"}), "");
+  EXPECT_NE(config_error("", {"data.gain_low_db=1"}), "");
+}
+
 TEST(Config, BrokenTomlNamesThePlace) {
   EXPECT_EQ(config_error("[train]\nlr = \n").rfind("c.toml:2:", 0), 0u);
   EXPECT_EQ(config_error("[train]\nlr = 1.0\nlr = 2.0\n").rfind("c.toml:3:", 0), 0u);

@@ -211,6 +211,17 @@ TEST(DecodeFile, ReadsAFileAndNamesAMissingOne) {
   EXPECT_EQ(code_of(folder), ExitCode::kIo);
 }
 
+// The content decides, whatever the name says.
+TEST(DecodeFile, ReadsAFileUnderAWrongExtension) {
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("onpa_decode_wav_" + std::to_string(::getpid()) + ".mp3");
+  const Bytes file = make_file({"wav", "pcm_s16le"}, make_tones(1, 32000, 32000), 32000);
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(file.data()), static_cast<std::streamsize>(file.size()));
+  EXPECT_EQ(decode_file(path).samples, decode(file, "clip").samples);
+  std::filesystem::remove(path);
+}
+
 TEST(EncodeMp3, RoundTripsToTheSample) {
   for (const int rate_hz : {16000, 22050, 24000, 32000, 44100, 48000}) {
     for (const std::int64_t samples : {std::int64_t{2500}, std::int64_t{rate_hz}}) {
