@@ -46,7 +46,8 @@ def commit() -> str:
 
 def run_one(binary: pathlib.Path, repetitions: int, pattern: str) -> dict:
     command = [str(binary), "--benchmark_format=json", f"--benchmark_repetitions={repetitions}",
-               "--benchmark_report_aggregates_only=true", f"--benchmark_filter={pattern}"]
+               "--benchmark_report_aggregates_only=true", f"--benchmark_filter={pattern}",
+               "--benchmark_enable_random_interleaving=true"]  # peers alternate in one run
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode != 0:
         sys.exit(f"{binary.name} failed ({done.returncode}):\n{done.stderr}")
