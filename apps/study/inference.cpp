@@ -57,8 +57,8 @@ std::vector<std::size_t> feature_positions(const ModelCard& card, const data::Da
 
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,
                                           const data::DataSet& data, std::vector<std::int64_t> rows,
-                                          const data::LoaderOptions& options,
-                                          const StopCheck& stop) {
+                                          const data::LoaderOptions& options, const StopCheck& stop,
+                                          std::vector<data::BadTrack>* unread) {
   std::vector<TrackPrediction> out;
   if (rows.empty()) return out;
   const NoGrad no_grad;
@@ -71,12 +71,22 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
   const std::size_t count = rows.size();
   data::AudioLoader loader(data, std::move(rows), eval);
   loader.start_epoch(0);
+  const auto hand_over = [&] {
+    const std::vector<data::BadTrack> bad = loader.bad_tracks();
+    if (unread != nullptr) unread->insert(unread->end(), bad.begin(), bad.end());
+    return bad;
+  };
   data::AudioBatch batch;
-  while (!(stop && stop()) && loader.next(batch)) {
-    const Tensor mel = audio::log_mel(batch.wave, card.mel);
-    collect(model.forward(mel).logits, card, data, batch.rows, out);
+  try {
+    while (!(stop && stop()) && loader.next(batch)) {
+      const Tensor mel = audio::log_mel(batch.wave, card.mel);
+      collect(model.forward(mel).logits, card, data, batch.rows, out);
+    }
+  } catch (...) {
+    hand_over();
+    throw;
   }
-  if (const auto bad = loader.bad_tracks(); !bad.empty()) {
+  if (const auto bad = hand_over(); !bad.empty()) {
     spdlog::warn("{} of {} tracks could not be read and have no prediction; the first: {}",
                  bad.size(), count, bad.front().reason);
   }

@@ -18,11 +18,13 @@ using StopCheck = std::function<bool()>;
 
 /// Predictions for the rows whose audio can be read, in ascending order of rows. `options` gives
 /// batch size, clip length, workers and cache. Tracks that cannot be read are left out with a
-/// warning; throws Error (kBadData) when they are too many.
+/// warning and appended to `unread` if it is given; throws Error (kBadData) when they are too many,
+/// with `unread` filled all the same.
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,
                                           const data::DataSet& data, std::vector<std::int64_t> rows,
                                           const data::LoaderOptions& options,
-                                          const StopCheck& stop = {});
+                                          const StopCheck& stop = {},
+                                          std::vector<data::BadTrack>* unread = nullptr);
 
 /// The same from features. The data set must hold card.feature_names (kConfig else).
 std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& card,

@@ -72,10 +72,15 @@ class PasstTask : public TrainTask {
   std::vector<TrackPrediction> predict_test(const StopCheck& stop) override {
     data::LoaderOptions options = loader_options(config_);
     options.batch_size = config_.train.eval_batch_size;
-    return predict_rows(model_, card_, data_, test_rows_, options, stop);
+    // One list for all evaluations: each can meet the same tracks, or be stopped before them.
+    return predict_rows(model_, card_, data_, test_rows_, options, stop, &unread_test_);
   }
 
-  std::vector<data::BadTrack> bad_tracks() const override { return loader_.bad_tracks(); }
+  std::vector<data::BadTrack> bad_tracks() const override {
+    std::vector<data::BadTrack> bad = loader_.bad_tracks();
+    bad.insert(bad.end(), unread_test_.begin(), unread_test_.end());
+    return bad;
+  }
   double wait_seconds() const override { return loader_.wait_seconds(); }
 
  private:
@@ -114,6 +119,7 @@ class PasstTask : public TrainTask {
   nn::Passt model_;
   ModelCard card_;
   data::AudioLoader loader_;
+  std::vector<data::BadTrack> unread_test_;
 };
 
 }  // namespace

@@ -39,6 +39,7 @@ class TrainTask {
 
   /// Predictions for the test split with the module's present parameters.
   virtual std::vector<TrackPrediction> predict_test(const StopCheck& stop) = 0;
+  /// Tracks of either split that could not be used; the same one may be listed more than once.
   virtual std::vector<data::BadTrack> bad_tracks() const { return {}; }
   /// Seconds spent waiting for data so far.
   virtual double wait_seconds() const { return 0; }

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/loader.h"
 #include "tensor/io/npy.h"
 #include "tests/apps/train_support.h"
 
@@ -55,6 +56,12 @@ class TrainPasst : public testing::Test {
       EXPECT_TRUE(read_text(path("whole") / last / file) == read_text(path(name) / last / file))
           << name << " " << file;
     }
+  }
+
+  // The step of a run's newest checkpoint.
+  static int last_step(const std::string& name) {
+    const std::string folder = fs::read_symlink(path(name) / "checkpoints/last").filename();
+    return std::stoi(folder.substr(folder.find('_') + 1));
   }
 
   inline static std::unique_ptr<TempFolder> folder_;
@@ -165,6 +172,67 @@ TEST_F(TrainPasst, TooManyBadFilesIs65AndKeepsTheCheckpoint) {
   EXPECT_EQ(result.code, 65) << result.err;
   EXPECT_TRUE(fs::exists(path("over") / "checkpoints" / "last" / "model.safetensors"));
   EXPECT_GE(data::Table::read_csv(path("over") / "bad_tracks.csv").rows(), 1);
+}
+
+TEST_F(TrainPasst, BadTestFilesAreListedToo) {
+  const TempFolder folder;
+  const fs::path data = spoiled(folder, path("audio"), 0);
+  write_text(folder / "audio/track9.mp3", "gone bad");  // every fifth is a test track
+  const CommandResult result = run_command(args_on(
+      data, "bad_test", {"data.max_bad_fraction=0.2", "train.epochs=2", "train.max_steps=5"}));
+  ASSERT_EQ(result.code, 0) << result.err;
+  const data::Table list = data::Table::read_csv(path("bad_test") / "bad_tracks.csv");
+  ASSERT_EQ(list.rows(), 1);
+  EXPECT_EQ(list.cell(0, 0), "track9");
+
+  // Too many of them: the list is still written, and the steps before are kept.
+  const CommandResult over = run_command(args_on(data, "over_test", {"train.epochs=1"}));
+  EXPECT_EQ(over.code, 65) << over.err;
+  EXPECT_EQ(data::Table::read_csv(path("over_test") / "bad_tracks.csv").rows(), 1);
+  EXPECT_EQ(last_step("over_test"), 4);
+}
+
+TEST_F(TrainPasst, BadFilesInTheMiddleOfAnEpochKeepTheStepsBefore) {
+  const TempFolder folder;
+  const fs::path data = spoiled(folder, path("audio"), 0);
+  // Two good batches of 8, then two bad files in the third: one is more than 1 % of 32.
+  const std::vector<std::int64_t> train = feature_data(40).indices(data::Split::kTrain);
+  const std::vector<std::int64_t> order = data::epoch_order(std::ssize(train), 5, 0, true);
+  std::vector<fs::path> bad;
+  for (const std::size_t at : {18u, 21u}) {
+    const std::int64_t row = train[static_cast<std::size_t>(order[at])];
+    bad.push_back("track" + std::to_string(row) + ".mp3");
+    write_text(folder / "audio" / bad.back(), "gone bad");
+  }
+  // A mixup partner could be a bad file in an earlier batch.
+  const auto run = [&](const std::string& name, const char* limit) {
+    return run_command(
+        args_on(data, name,
+                {"train.seed=5", "data.wave_mixup=0", "train.epochs=1", "train.checkpoint_steps=0",
+                 std::string("data.max_bad_fraction=") + limit}));
+  };
+  for (const char* name : {"repaired", "tolerated"}) {
+    const CommandResult stopped = run(name, "0.01");
+    EXPECT_EQ(stopped.code, 65) << stopped.err;
+    EXPECT_EQ(last_step(name), 2);
+    EXPECT_EQ(data::Table::read_csv(path(name) / "bad_tracks.csv").rows(), 1);
+  }
+
+  const CommandResult tolerated = run("tolerated", "0.1");
+  ASSERT_EQ(tolerated.code, 0) << tolerated.err;
+  EXPECT_EQ(last_step("tolerated"), 4);
+  EXPECT_EQ(data::Table::read_csv(path("tolerated") / "bad_tracks.csv").rows(), 2);
+
+  for (const fs::path& file : bad) {
+    fs::copy_file(path("audio") / file, folder / "audio" / file,
+                  fs::copy_options::overwrite_existing);
+  }
+  const CommandResult repaired = run("repaired", "0.01");
+  ASSERT_EQ(repaired.code, 0) << repaired.err;
+  EXPECT_EQ(last_step("repaired"), 4);
+  // No track of the epoch was lost: as if the files had never been bad.
+  ASSERT_EQ(run("never_bad", "0.01").code, 0);
+  EXPECT_TRUE(last_weights(path("repaired")) == last_weights(path("never_bad")));
 }
 
 TEST_F(TrainPasst, DataSetWithoutAudioIs65) {
