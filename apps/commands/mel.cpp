@@ -1,12 +1,19 @@
 #include "audio/mel.h"
+
+#include <filesystem>
+
 #include "apps/commands/commands.h"
 #include "apps/support/log.h"
 #include "audio/decode.h"
+#include "kernels/error.h"
 #include "tensor/io/npy.h"
 
 namespace onpa::apps {
 
 int run_mel(const MelArgs& args) {
+  if (std::filesystem::is_directory(args.input)) {
+    fail(ExitCode::kBadData, args.input, ": is a folder, want one audio file");
+  }
   audio::MelConfig config;
   config.mels = args.mels;
   audio::DecodeOptions options;

@@ -2,13 +2,16 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "apps/commands/commands.h"
 #include "apps/study/predictor.h"
 #include "apps/support/inputs.h"
 #include "apps/support/log.h"
 #include "audio/decode.h"
+#include "data/file.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {
@@ -63,13 +66,36 @@ void predict_table(Predictor& model, const std::string& path, bool json) {
   }
 }
 
+// A file of the other kind of model's input is a slip on the command line. What is neither, or
+// cannot be read, is left to the reader, which says more.
+void check_kind(const Predictor& model, const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return;
+  const bool named_csv = std::filesystem::path(path).extension() == ".csv";
+  if (model.card().kind == "passt" && !named_csv) return;
+  bool audio = true;
+  try {
+    const std::string bytes = data::read_file(path);
+    audio::sniff_format(std::as_bytes(std::span(bytes)), path);
+  } catch (const Error&) {
+    audio = false;
+  }
+  if (model.card().kind == "passt") {
+    if (!audio) fail(ExitCode::kUsage, "a passt model takes audio files, ", path, " is a CSV");
+  } else if (audio) {
+    fail(ExitCode::kUsage, "a dense model takes CSV files, ", path, " is audio");
+  }
+}
+
 }  // namespace
 
 // A bad input does not cost the others: it is reported, and the exit code tells at the end.
 int run_predict(const PredictArgs& args) {
   Predictor model(args.model);
+  const std::vector<std::string> inputs = expand_inputs(args.inputs);
+  for (const std::string& path : inputs) check_kind(model, path);
   int code = 0;
-  for (const std::string& path : expand_inputs(args.inputs)) {
+  for (const std::string& path : inputs) {
     try {
       if (model.passt()) {
         predict_audio(model, path, args.json);

@@ -39,12 +39,14 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-FileWriter::FileWriter(std::filesystem::path path, Tap tap)
-    : path_(std::move(path)), tap_(std::move(tap)) {
+FileWriter::FileWriter(std::filesystem::path path, Tap tap, std::filesystem::path shown)
+    : path_(std::move(path)),
+      shown_(shown.empty() ? path_ : std::move(shown)),
+      tap_(std::move(tap)) {
   if (fault_point()) {
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   }
-  if (descriptor_ < 0) fail_errno(ExitCode::kCannotCreate, "create", path_);
+  if (descriptor_ < 0) fail_errno(ExitCode::kCannotCreate, "create", shown_);
 }
 
 FileWriter::~FileWriter() {
@@ -59,28 +61,29 @@ void FileWriter::write(const void* data, std::size_t bytes) {
     const ssize_t done =
         fault_point() ? ::write(descriptor_, next, std::min(bytes, kWriteBytes)) : -1;
     if (done < 0 && errno == EINTR) continue;
-    if (done < 0) fail_errno(ExitCode::kIo, "write", path_);
+    if (done < 0) fail_errno(ExitCode::kIo, "write", shown_);
     next += done;
     bytes -= static_cast<std::size_t>(done);
     bytes_written_ += static_cast<std::size_t>(done);
   }
 }
 
-void FileWriter::finish() {
-  if (!fault_point() || ::fsync(descriptor_) != 0) fail_errno(ExitCode::kIo, "sync", path_);
+void FileWriter::finish(bool durable) {
+  if (durable && (!fault_point() || ::fsync(descriptor_) != 0))
+    fail_errno(ExitCode::kIo, "sync", shown_);
   const int descriptor = std::exchange(descriptor_, -1);
   const bool allowed = fault_point();
   const int error = errno;
-  if (::close(descriptor) != 0) fail_errno(ExitCode::kIo, "close", path_);
+  if (::close(descriptor) != 0) fail_errno(ExitCode::kIo, "close", shown_);
   if (!allowed) {
     errno = error;
-    fail_errno(ExitCode::kIo, "close", path_);
+    fail_errno(ExitCode::kIo, "close", shown_);
   }
   finished_ = true;
 }
 
 void write_file_atomic(const std::filesystem::path& path,
-                       const std::function<void(FileWriter&)>& fill) {
+                       const std::function<void(FileWriter&)>& fill, bool durable) {
   // A rename would put a file in the place of a device or pipe.
   std::error_code none;
   const auto there = std::filesystem::status(path, none);
@@ -88,16 +91,21 @@ void write_file_atomic(const std::filesystem::path& path,
     fail(ExitCode::kCannotCreate, "cannot create ", path.string(), ": it is not a regular file");
   }
   const std::filesystem::path temporary = temporary_beside(path);
-  FileWriter writer(temporary);
+  FileWriter writer(temporary, nullptr, path);
   fill(writer);
-  writer.finish();
+  writer.finish(durable);
   try {
     rename_path(temporary, path);
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
   }
-  sync_folder(folder_of(path));
+  if (durable) sync_folder(folder_of(path));
+}
+
+void write_file_atomic(const std::filesystem::path& path, std::string_view bytes, bool durable) {
+  write_file_atomic(
+      path, [&](FileWriter& file) { file.write(bytes.data(), bytes.size()); }, durable);
 }
 
 void make_folder(const std::filesystem::path& path) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 
 namespace onpa::io {
 
@@ -16,8 +17,10 @@ class FileWriter {
   /// Sees every byte that is written, in order (to hash it).
   using Tap = std::function<void(const void* data, std::size_t bytes)>;
 
-  /// Creates `path`, which must not exist. Throws Error (kCannotCreate).
-  explicit FileWriter(std::filesystem::path path, Tap tap = nullptr);
+  /// Creates `path`, which must not exist. Errors name `shown` instead, if it is given: the file
+  /// that a person asked for, where `path` is a temporary. Throws Error (kCannotCreate).
+  explicit FileWriter(std::filesystem::path path, Tap tap = nullptr,
+                      std::filesystem::path shown = {});
   ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
@@ -25,12 +28,12 @@ class FileWriter {
   /// Throws Error (kIo), as does finish(), naming file and cause ("No space left on device").
   void write(const void* data, std::size_t bytes);
   void write(const std::string& text) { write(text.data(), text.size()); }
-  /// Syncs and closes.
-  void finish();
+  /// Syncs (if `durable`) and closes.
+  void finish(bool durable = true);
   std::size_t bytes_written() const { return bytes_written_; }
 
  private:
-  std::filesystem::path path_;
+  std::filesystem::path path_, shown_;
   Tap tap_;
   int descriptor_ = -1;
   bool finished_ = false;
@@ -39,9 +42,13 @@ class FileWriter {
 
 /// Writes `path` through a temporary file beside it: `fill` writes, then sync, rename, sync of the
 /// folder. Throws Error (kCannotCreate, kIo); `path` is then as it was. A folder, device or pipe of
-/// that name is refused (kCannotCreate).
+/// that name is refused (kCannotCreate). Without `durable` nothing is synced: after a crash of the
+/// process the file is still whole, after a power cut it may be damaged. The temporary's name is
+/// `.tmp-`, the name of the file, `-` and numbers.
 void write_file_atomic(const std::filesystem::path& path,
-                       const std::function<void(FileWriter&)>& fill);
+                       const std::function<void(FileWriter&)>& fill, bool durable = true);
+void write_file_atomic(const std::filesystem::path& path, std::string_view bytes,
+                       bool durable = true);
 
 /// mkdir, rename and fsync of a folder, each checked. Throw Error (kCannotCreate, kIo).
 void make_folder(const std::filesystem::path& path);

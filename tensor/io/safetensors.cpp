@@ -216,17 +216,18 @@ Tensor SafetensorsFile::find(const std::string& name) const {
 SafetensorsFile read_safetensors(const std::filesystem::path& path) {
   const InputFile file(path);
   if (file.size() < kLengthBytes + 2) {
-    fail_bad(file.path(), detail::concat("only ", file.size(), " bytes, not a safetensors file"));
+    fail_bad(file.path(), detail::concat("not a safetensors file: only ", file.size(), " bytes"));
   }
   std::uint64_t header_bytes = 0;
   file.read(&header_bytes, kLengthBytes, 0);
   if (header_bytes > kMaxHeaderBytes) {
-    fail_bad(file.path(), detail::concat("header of ", header_bytes, " bytes, at most ",
-                                         kMaxHeaderBytes, " (not a safetensors file?)"));
+    fail_bad(file.path(), detail::concat("not a safetensors file: header of ", header_bytes,
+                                         " bytes, at most ", kMaxHeaderBytes));
   }
   if (header_bytes > file.size() - kLengthBytes) {
-    fail_bad(file.path(), detail::concat("header of ", header_bytes, " bytes in a file of ",
-                                         file.size(), " bytes"));
+    fail_bad(file.path(),
+             detail::concat("not a safetensors file, or cut short: header of ", header_bytes,
+                            " bytes in a file of ", file.size(), " bytes"));
   }
   std::string text(header_bytes, '\0');
   file.read(text.data(), header_bytes, kLengthBytes);

@@ -263,6 +263,14 @@ TEST_F(TrainDense, EvalAndPredict) {
   EXPECT_GT(nlohmann::json::parse(first)["prediction"].get<double>(),
             nlohmann::json::parse(second)["prediction"].get<double>() + 0.1);
 
+  audio_data(folder_ / "audio", 1);
+  const std::string clip = (folder_ / "audio/track0.mp3").string();
+  const CommandResult audio = run_command({"predict", "--model", run("a").string(), clip});
+  EXPECT_EQ(audio.code, 64);
+  EXPECT_NE(audio.err.find("a dense model takes CSV files, " + clip + " is audio"),
+            std::string::npos)
+      << audio.err;
+
   write_text(folder_ / "bad.csv", "a,b,c,d\n1,2,3,x\n");
   EXPECT_EQ(
       run_command({"predict", "--model", run("a").string(), (folder_ / "bad.csv").string()}).code,

@@ -292,7 +292,22 @@ TEST_F(TrainPasst, BadInputsOfPredict) {
   EXPECT_EQ(std::count(mixed.out.begin(), mixed.out.end(), '\n'), 1);  // the good one
   EXPECT_NE(mixed.err.find("text.mp3"), std::string::npos);
   write_text(path("junk.safetensors"), "junk");
-  EXPECT_EQ(run_command({"predict", "--model", path("junk.safetensors").string(), clip}).code, 83);
+  const CommandResult junk =
+      run_command({"predict", "--model", path("junk.safetensors").string(), clip});
+  EXPECT_EQ(junk.code, 83);
+  EXPECT_NE(junk.err.find("not a safetensors file"), std::string::npos) << junk.err;
+  write_text(path("rows.csv"), "a,b\n1,2\n");
+  const CommandResult table =
+      run_command({"predict", "--model", model, clip, path("rows.csv").string()});
+  EXPECT_EQ(table.code, 64) << table.err;
+  EXPECT_NE(table.err.find("a passt model takes audio files"), std::string::npos) << table.err;
+  EXPECT_EQ(table.out, "");
+  const std::string out = path("x.npy").string();
+  EXPECT_EQ(run_command({"mel", path("audio").string(), "--out", out}).code, 65);
+  const std::string lost = path("none/x.npy").string();
+  const CommandResult nowhere = run_command({"mel", clip, "--out", lost});
+  EXPECT_EQ(nowhere.code, 73);
+  EXPECT_NE(nowhere.err.find("cannot create " + lost + ":"), std::string::npos) << nowhere.err;
   EXPECT_EQ(run_command({"embed", "--model", model, path("text.mp3").string(), "--out",
                          path("x.npy").string()})
                 .code,

@@ -119,12 +119,12 @@ std::string one(const std::string& dtype, const std::string& shape, const std::s
 }
 
 TEST(Safetensors, RefusesBadLengths) {
-  EXPECT_EQ(error_of_bytes(""), "only 0 bytes, not a safetensors file");
-  EXPECT_EQ(error_of_bytes("123456789"), "only 9 bytes, not a safetensors file");
+  EXPECT_EQ(error_of_bytes(""), "not a safetensors file: only 0 bytes");
+  EXPECT_EQ(error_of_bytes("123456789"), "not a safetensors file: only 9 bytes");
   EXPECT_EQ(error_of_bytes(std::string(8, '\xff') + "{}"),
-            "header of 18446744073709551615 bytes, at most 100000000 (not a safetensors file?)");
+            "not a safetensors file: header of 18446744073709551615 bytes, at most 100000000");
   EXPECT_EQ(error_of_bytes(std::string("\x03\0\0\0\0\0\0\0{}", 10)),
-            "header of 3 bytes in a file of 10 bytes");
+            "not a safetensors file, or cut short: header of 3 bytes in a file of 10 bytes");
 }
 
 TEST(Safetensors, RefusesBadJson) {
