@@ -14,6 +14,7 @@
 #include "data/file.h"
 #include "data/table.h"
 #include "kernels/error.h"
+#include "tensor/io/file.h"
 
 namespace onpa::data {
 namespace {
@@ -240,8 +241,8 @@ void DataSet::save(const fs::path& folder) const {
   }
   const std::string card = card_text(*this, folder);
   fs::remove(folder / "card.json", error);
-  write_file_atomic(folder / "tracks.csv", tracks_csv(*this));
-  write_file_atomic(folder / "card.json", card);
+  io::write_file_atomic(folder / "tracks.csv", tracks_csv(*this));
+  io::write_file_atomic(folder / "card.json", card);
 }
 
 std::vector<std::int64_t> DataSet::indices(Split split) const {

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -22,26 +21,10 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return fd_; }
-  // Closing can be the call that reports a failed write.
-  bool close() {
-    const int fd = fd_;
-    fd_ = -1;
-    return ::close(fd) == 0;
-  }
 
  private:
   int fd_;
 };
-
-bool write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return false;
-    bytes.remove_prefix(static_cast<std::size_t>(n));
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -70,33 +53,6 @@ std::string read_file(const std::filesystem::path& path) {
   }
   bytes.resize(used);
   return bytes;
-}
-
-std::filesystem::path temporary_beside(const std::filesystem::path& path) {
-  static std::atomic<std::uint64_t> counter{0};
-  std::filesystem::path out = path;
-  out += ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
-  return out;
-}
-
-void write_file_atomic(const std::filesystem::path& path, std::string_view bytes, bool durable) {
-  const std::filesystem::path temporary = temporary_beside(path);
-  Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (file.get() < 0) {
-    fail(ExitCode::kCannotCreate, path.string(), ": cannot create: ", std::strerror(errno));
-  }
-  // Renaming before the data are on disk could leave an empty file after a power cut.
-  const bool written = write_all(file.get(), bytes) && (!durable || ::fsync(file.get()) == 0) &&
-                       file.close() && ::rename(temporary.c_str(), path.c_str()) == 0;
-  if (!written) {
-    const int reason = errno;
-    ::unlink(temporary.c_str());
-    fail(ExitCode::kIo, path.string(), ": cannot write: ", std::strerror(reason));
-  }
-  if (!durable) return;
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.get() >= 0) ::fsync(directory.get());
 }
 
 }  // namespace onpa::data

@@ -8,15 +8,19 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <string_view>
 
 #include "data/file.h"
 #include "data/loader.h"
 #include "kernels/error.h"
+#include "tensor/io/file.h"
 
 namespace onpa::data {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kTemporaryPrefix = ".tmp-";  // of io::write_file_atomic
 
 // To be raised when decoding or resampling changes what a file sounds like.
 constexpr std::uint32_t kVersion = 1;
@@ -109,7 +113,8 @@ fs::path entry_name(const fs::path& path) {
 
 // Only files that carry an entry's name are ever removed, whatever else is in the folder.
 bool is_entry_name(const fs::path& path) {
-  const std::string name = path.filename().string();
+  std::string name = path.filename().string();
+  if (name.starts_with(kTemporaryPrefix)) name.erase(0, kTemporaryPrefix.size());
   return name.size() >= 20 && name.find_first_not_of("0123456789abcdef") == 16 &&
          name.compare(16, 4, ".pcm") == 0 && path.parent_path().filename() == name.substr(0, 2);
 }
@@ -165,7 +170,7 @@ struct PcmCache::State {
     std::error_code ignored;
     fs::create_directories(entry.parent_path(), ignored);
     try {
-      write_file_atomic(entry, bytes, /*durable=*/false);
+      io::write_file_atomic(entry, bytes, /*durable=*/false);
     } catch (const Error&) {
       const std::lock_guard lock(mutex);
       ++stats.failed_writes;

@@ -18,6 +18,7 @@
 #include "data/table.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
+#include "tensor/io/file.h"
 
 namespace onpa::apps {
 namespace {
@@ -169,7 +170,7 @@ void render_all(const fs::path& folder, const std::vector<CorpusTrack>& tracks,
       if (!there(file)) {
         const std::vector<std::byte> mp3 =
             audio::encode_mp3(render_clip(track, options), options.bitrate_kbps);
-        data::write_file_atomic(file, {reinterpret_cast<const char*>(mp3.data()), mp3.size()});
+        io::write_file_atomic(file, {reinterpret_cast<const char*>(mp3.data()), mp3.size()});
       }
       ++done;
       if (progress) {
@@ -197,12 +198,12 @@ bool make_corpus(const fs::path& folder, const CorpusOptions& options,
   }
   const auto rendered = [&](const CorpusTrack& t) { return there(audio / (t.id + ".mp3")); };
   if (there(finished) && std::all_of(tracks.begin(), tracks.end(), rendered)) return false;
-  data::write_file_atomic(plan, options_text(options));
+  io::write_file_atomic(plan, options_text(options));
   render_all(audio, tracks, options, progress);
-  data::write_file_atomic(folder / "tracks.csv", tracks_csv(tracks, options.seconds));
-  data::write_file_atomic(folder / "truth.csv", truth_csv(tracks));
-  data::write_file_atomic(folder / "floors.json", floors_json(tracks));
-  data::write_file_atomic(finished, options_text(options));
+  io::write_file_atomic(folder / "tracks.csv", tracks_csv(tracks, options.seconds));
+  io::write_file_atomic(folder / "truth.csv", truth_csv(tracks));
+  io::write_file_atomic(folder / "floors.json", floors_json(tracks));
+  io::write_file_atomic(finished, options_text(options));
   std::error_code ignored;
   fs::remove(plan, ignored);
   return true;

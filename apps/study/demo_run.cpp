@@ -13,6 +13,7 @@
 #include "apps/study/prepare.h"
 #include "data/file.h"
 #include "kernels/error.h"
+#include "tensor/io/file.h"
 
 namespace onpa::apps {
 namespace {
@@ -37,7 +38,7 @@ class Stages {
     const int code = work();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     seconds_[name] = std::max(took.count(), seconds_.value(name, 0.0));
-    data::write_file_atomic(file_, seconds_.dump(2) + "\n");
+    io::write_file_atomic(file_, seconds_.dump(2) + "\n");
     fmt::print(stderr, "[{}/{}] {}: {:.1f} s\n", done_, count_, name, took.count());
     return code;
   }
@@ -124,7 +125,7 @@ void write_report(const DemoPlan& plan, const Floors& floors, const std::vector<
                        {"passt", {{"rmse", floors.passt_rmse}, {"mae", floors.passt_mae}}}}},
                      {"checks", list},
                      {"seconds", seconds}};
-  data::write_file_atomic(plan.folder / "demo.json", json.dump(2) + "\n");
+  io::write_file_atomic(plan.folder / "demo.json", json.dump(2) + "\n");
 }
 
 }  // namespace

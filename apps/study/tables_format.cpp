@@ -5,9 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/study/tables.h"
-#include "data/file.h"
 #include "data/table.h"
 #include "kernels/error.h"
+#include "tensor/io/file.h"
 
 namespace onpa::apps {
 namespace {
@@ -193,12 +193,12 @@ std::string table_json(const Table2& table) {
 }
 
 void write_tables(const std::filesystem::path& folder, const Table1& table1, const Table2& table2) {
-  data::write_file_atomic(folder / "table1.json", table_json(table1));
-  data::write_file_atomic(folder / "table1.csv", table_csv(table1));
-  data::write_file_atomic(folder / "table1.md", table_markdown(table1));
-  data::write_file_atomic(folder / "table2.json", table_json(table2));
-  data::write_file_atomic(folder / "table2.csv", table_csv(table2));
-  data::write_file_atomic(folder / "table2.md", table_markdown(table2));
+  io::write_file_atomic(folder / "table1.json", table_json(table1));
+  io::write_file_atomic(folder / "table1.csv", table_csv(table1));
+  io::write_file_atomic(folder / "table1.md", table_markdown(table1));
+  io::write_file_atomic(folder / "table2.json", table_json(table2));
+  io::write_file_atomic(folder / "table2.csv", table_csv(table2));
+  io::write_file_atomic(folder / "table2.md", table_markdown(table2));
 }
 
 void write_predictions(const std::filesystem::path& file, const data::DataSet& data,
@@ -212,7 +212,7 @@ void write_predictions(const std::filesystem::path& file, const data::DataSet& d
                               plain(p.prediction), plain(std::abs(p.target - p.prediction))});
     }
   }
-  data::write_file_atomic(file, text);
+  io::write_file_atomic(file, text);
 }
 
 }  // namespace onpa::apps

@@ -5,6 +5,7 @@
 
 #include <csignal>
 
+#include "tensor/io/file.h"
 #include "tests/data/support.h"
 
 namespace onpa::data {
@@ -27,9 +28,9 @@ TEST(File, ComesBackAsWritten) {
   for (const std::size_t size : {0u, 1u, 4096u, 100003u}) {
     std::string bytes(size, '\0');
     for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 31);
-    write_file_atomic(folder / "x", bytes);
+    io::write_file_atomic(folder / "x", bytes);
     EXPECT_EQ(read_file(folder / "x"), bytes);
-    write_file_atomic(folder / "x", bytes + "more", /*durable=*/false);
+    io::write_file_atomic(folder / "x", bytes + "more", /*durable=*/false);
     EXPECT_EQ(read_file(folder / "x"), bytes + "more");
   }
   EXPECT_EQ(count_files(folder), 1);
@@ -48,30 +49,23 @@ TEST(File, SaysWhyItCannotBeRead) {
 TEST(File, CannotBeCreatedWithoutItsFolder) {
   const TempFolder folder;
   expect_error(ExitCode::kCannotCreate, {"none/x"},
-               [&] { write_file_atomic(folder / "none/x", "1"); });
+               [&] { io::write_file_atomic(folder / "none/x", "1"); });
 }
 
 // A limit on the size of files fails a write half way, as a full disk does.
 TEST(File, AFailedWriteKeepsTheOldFile) {
   const TempFolder folder;
-  write_file_atomic(folder / "x", "old");
+  io::write_file_atomic(folder / "x", "old");
   rlimit before{};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{1000, before.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
-  expect_error(ExitCode::kIo, {"x: cannot write"},
-               [&] { write_file_atomic(folder / "x", std::string(5000, 'n')); });
+  expect_error(ExitCode::kIo, {"cannot write " + (folder / "x").string()},
+               [&] { io::write_file_atomic(folder / "x", std::string(5000, 'n')); });
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
   std::signal(SIGXFSZ, handler);
   EXPECT_EQ(read_text(folder / "x"), "old");
-  EXPECT_EQ(count_files(folder), 1);
-}
-
-TEST(File, AFailedRenameLeavesNoTemporary) {
-  const TempFolder folder;
-  std::filesystem::create_directories(folder / "x");
-  expect_error(ExitCode::kIo, {"x: cannot write"}, [&] { write_file_atomic(folder / "x", "1"); });
   EXPECT_EQ(count_files(folder), 1);
 }
 

@@ -209,8 +209,8 @@ TEST(PcmCache, LeavesOtherFilesAlone) {
 TEST(PcmCache, RemovesWhatKilledWritersLeft) {
   const TempFolder folder;
   fs::create_directories(folder / "cache/01");
-  const fs::path old_part = folder / "cache/01/0123456789abcdef.pcm.tmp-1-0";
-  const fs::path new_part = folder / "cache/01/0123456789abcdef.pcm.tmp-2-0";
+  const fs::path old_part = folder / "cache/01/.tmp-0123456789abcdef.pcm-1-0";
+  const fs::path new_part = folder / "cache/01/.tmp-0123456789abcdef.pcm-2-0";
   write_text(old_part, "x");
   write_text(new_part, "x");
   fs::last_write_time(old_part, fs::file_time_type::clock::now() - std::chrono::hours(2));
