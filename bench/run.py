@@ -87,7 +87,7 @@ def table() -> str:
         lines += [f"## {folder.name}", "", "| benchmark | median | what | commit |", "|---|---|---|---|"]
         for path in sorted(folder.glob("bench_*.json")):
             data = json.loads(path.read_text())
-            for row in data["rows"]:
+            for row in sorted(data["rows"], key=lambda r: r["name"]):
                 what = ", ".join(format_counter(k, v) for k, v in sorted(row["counters"].items()))
                 lines.append(f"| {row['name']} | {row['median_ms']:.4g} ms | {what} | {data['commit']} |")
         lines.append("")
