@@ -27,7 +27,9 @@ struct Gemm {
   const T* bias = nullptr;  // (n) or null
   Activation activation = Activation::kNone;
   T* pre_activation = nullptr;  // (m, n) with row stride ldc, or null
-  const T* residual = nullptr;  // (m, n) with row stride ldc, or null; may be c
+  // (m, n) with row stride ldc, or null; may be c where there is no activation and beta is 0, else
+  // Error.
+  const T* residual = nullptr;
 };
 template <class T>
 void gemm(Cpu, const Gemm<T>&);

@@ -22,7 +22,8 @@ struct CheckpointContent {
 
 /// Writes RUN/checkpoints/step_%08d and repoints the symlink `last`; keeps the newest `keep` (and
 /// what `best` points to). The folder appears by rename after every file and folder is synced.
-/// Throws Error (kIo, kCannotCreate); older checkpoints stay valid whatever happens.
+/// Throws Error (kIo, kCannotCreate; kDiverged if a tensor is not finite); older checkpoints stay
+/// valid whatever happens.
 std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints,
                                       const CheckpointContent& content, int keep);
 /// Points `best` at an existing checkpoint, atomically.
