@@ -8,7 +8,7 @@
 #include "tests/apps/train_support.h"
 #include "tests/support/hash_fill.h"
 
-namespace onpa::test {
+namespace onpa::testing {
 namespace {
 
 class BareWeights : public ::testing::Test {
@@ -63,4 +63,4 @@ TEST_F(BareWeights, MissingTensorIs83AndNamed) {
 }
 
 }  // namespace
-}  // namespace onpa::test
+}  // namespace onpa::testing

@@ -5,7 +5,7 @@
 
 #include "tests/apps/run_command.h"
 
-namespace onpa::test {
+namespace onpa::testing {
 namespace {
 
 TEST(CommandLine, HelpAndVersion) {
@@ -93,4 +93,4 @@ TEST(CommandLine, InspectShowsAPreset) {
 }
 
 }  // namespace
-}  // namespace onpa::test
+}  // namespace onpa::testing

@@ -12,8 +12,8 @@ namespace {
 
 // The message of the kConfig error that loading gives; "" if there is none.
 std::string config_error(const std::string& toml, const std::vector<std::string>& set = {}) {
-  const test::TempFolder folder;
-  test::write_text(folder / "c.toml", toml);
+  const testing::TempFolder folder;
+  testing::write_bytes(folder / "c.toml", toml);
   try {
     load_config("dense", folder / "c.toml", set);
   } catch (const Error& error) {
@@ -84,8 +84,8 @@ TEST(Config, MissingFileIsInputMissing) {
 }
 
 TEST(Config, LaterSourcesWin) {
-  const test::TempFolder folder;
-  test::write_text(folder / "c.toml", "[train]\nlr = 0.5\nepochs = 7\nbatch_size = 3\n");
+  const testing::TempFolder folder;
+  testing::write_bytes(folder / "c.toml", "[train]\nlr = 0.5\nepochs = 7\nbatch_size = 3\n");
   setenv("ONPA_TRAIN_LR", "0.25", 1);
   setenv("ONPA_TRAIN_EPOCHS", "8", 1);
   const Config config = load_config("dense", folder / "c.toml", {"train.lr=0.125"});

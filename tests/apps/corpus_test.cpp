@@ -4,35 +4,22 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
 #include "apps/study/prepare.h"
 #include "audio/decode.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::apps {
 namespace {
 
 namespace fs = std::filesystem;
 
-struct TempFolder {
-  fs::path path;
-  explicit TempFolder(const std::string& name) : path(fs::path(::testing::TempDir()) / name) {
-    fs::remove_all(path);
-  }
-  ~TempFolder() { fs::remove_all(path); }
-};
-
-std::string bytes_of(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
+using testing::read_bytes;
+using testing::TempFolder;
 
 double rms(const std::vector<float>& x) {
   double sum = 0;
@@ -143,50 +130,50 @@ TEST(Corpus, RefusesOptionsOutOfRange) {
 }
 
 TEST(CorpusFiles, DecodeAndDoNotDependOnThreads) {
-  const TempFolder one("onpa_corpus_one"), two("onpa_corpus_two");
+  const TempFolder one, two;
   const CorpusOptions options{.tracks = 20, .seconds = 0.5};
   const int threads = kernels::thread_count();
   kernels::set_thread_count(1);
-  EXPECT_TRUE(make_corpus(one.path, options));
+  EXPECT_TRUE(make_corpus(one.path(), options));
   kernels::set_thread_count(2);
   std::int64_t last = 0;
-  EXPECT_TRUE(make_corpus(two.path, options,
+  EXPECT_TRUE(make_corpus(two.path(), options,
                           [&](std::int64_t done, std::int64_t) { last = std::max(last, done); }));
   kernels::set_thread_count(threads);
   EXPECT_EQ(last, 20);
   for (const char* name : {"tracks.csv", "truth.csv", "floors.json", "corpus.json"}) {
-    EXPECT_EQ(bytes_of(one.path / name), bytes_of(two.path / name)) << name;
+    EXPECT_EQ(read_bytes(one / name), read_bytes(two / name)) << name;
   }
   for (const CorpusTrack& track : draw_corpus(options)) {
     const fs::path file = fs::path("audio") / (track.id + ".mp3");
-    ASSERT_EQ(bytes_of(one.path / file), bytes_of(two.path / file));
-    const audio::Clip clip = audio::decode_file(one.path / file);
+    ASSERT_EQ(read_bytes(one / file), read_bytes(two / file));
+    const audio::Clip clip = audio::decode_file(one / file);
     EXPECT_NEAR(static_cast<double>(clip.samples.size()), 16000, 1);
     const double want = rms(render_clip(track, options).samples);
     // 128 kbit/s is transparent to within a decibel.
     EXPECT_NEAR(20 * std::log10(rms(clip.samples) / want), 0, 1);
   }
-  const auto floors = nlohmann::json::parse(bytes_of(one.path / "floors.json"));
+  const auto floors = nlohmann::json::parse(read_bytes(one / "floors.json"));
   EXPECT_NEAR(floors["analytic"]["passt"]["rmse"].get<double>(), 0.08, 1e-12);
   EXPECT_GT(floors["all_tracks"]["dense"]["rmse"].get<double>(), 0);
 }
 
 TEST(CorpusFiles, SecondCallKeepsWhatIsThere) {
-  const TempFolder folder("onpa_corpus_again");
+  const TempFolder folder;
   const CorpusOptions options{.tracks = 6, .seconds = 0.25};
-  EXPECT_TRUE(make_corpus(folder.path, options));
-  EXPECT_FALSE(make_corpus(folder.path, options));
+  EXPECT_TRUE(make_corpus(folder.path(), options));
+  EXPECT_FALSE(make_corpus(folder.path(), options));
   const auto tracks = draw_corpus(options);
-  const fs::path lost = folder.path / "audio" / (tracks[0].id + ".mp3");
-  const fs::path kept = folder.path / "audio" / (tracks[1].id + ".mp3");
-  const std::string want = bytes_of(lost);
+  const fs::path lost = folder / "audio" / (tracks[0].id + ".mp3");
+  const fs::path kept = folder / "audio" / (tracks[1].id + ".mp3");
+  const std::string want = read_bytes(lost);
   const auto kept_time = fs::last_write_time(kept);
   fs::remove(lost);
-  EXPECT_TRUE(make_corpus(folder.path, options));
-  EXPECT_EQ(bytes_of(lost), want);
+  EXPECT_TRUE(make_corpus(folder.path(), options));
+  EXPECT_EQ(read_bytes(lost), want);
   EXPECT_EQ(fs::last_write_time(kept), kept_time);
   try {
-    make_corpus(folder.path, {.tracks = 6, .seconds = 0.25, .seed = 2});
+    make_corpus(folder.path(), {.tracks = 6, .seconds = 0.25, .seed = 2});
     FAIL() << "clips of two corpora were mixed";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), ExitCode::kCannotCreate);
@@ -194,13 +181,12 @@ TEST(CorpusFiles, SecondCallKeepsWhatIsThere) {
 }
 
 TEST(CorpusFiles, PrepareJoinsGenresAndFindsEveryClip) {
-  const TempFolder folder("onpa_corpus_prepare");
+  const TempFolder folder;
   const CorpusOptions options{.tracks = 60, .seconds = 0.25};
-  make_corpus(folder.path, options);
+  make_corpus(folder.path(), options);
   const auto tracks = draw_corpus(options);
-  const data::DataSet data = prepare_data({.csv = folder.path / "tracks.csv",
-                                           .audio = folder.path / "audio",
-                                           .out = folder.path / "data"});
+  const data::DataSet data = prepare_data(
+      {.csv = folder / "tracks.csv", .audio = folder / "audio", .out = folder / "data"});
   ASSERT_EQ(data.tracks.size(), tracks.size());
   std::int64_t double_genres = 0;
   for (std::size_t i = 0; i < tracks.size(); ++i) {
@@ -212,7 +198,7 @@ TEST(CorpusFiles, PrepareJoinsGenresAndFindsEveryClip) {
     EXPECT_EQ(data.tracks[i].genres().size(), tracks[i].second_genre.empty() ? 1u : 2u);
   }
   EXPECT_EQ(nlohmann::json::parse(data.card)["rows"]["joined"].get<std::int64_t>(), double_genres);
-  const Floors floors = test_floors(folder.path, data);
+  const Floors floors = test_floors(folder.path(), data);
   EXPECT_EQ(floors.n, std::ssize(data.indices(data::Split::kTest)));
   EXPECT_NEAR(floors.passt_rmse, 0.08, 0.06);
 }

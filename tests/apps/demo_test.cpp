@@ -3,23 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "kernels/philox.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::apps {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string text_of(const fs::path& file) {
-  std::ifstream in(file);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
+using testing::read_bytes;
 
 // A corpus without audio, and models that predict the true conditional means plus an error.
 struct World {
@@ -87,34 +81,33 @@ TEST(DemoPlan, FullHasItsOwnFolder) {
 
 // All stages at a size that trains nothing useful.
 TEST(Demo, LeavesTheTablesAndFindsItsWorkDone) {
-  const fs::path folder = fs::path(::testing::TempDir()) / "onpa_demo_test";
-  fs::remove_all(folder);
-  DemoPlan plan = demo_plan({.out = folder.string()});
+  const testing::TempFolder folder;
+  DemoPlan plan = demo_plan({.out = folder.path().string()});
   plan.corpus.tracks = 60;
   plan.dense_settings.push_back("train.epochs=2");
   plan.passt_settings.push_back("train.epochs=3");
   ASSERT_EQ(run_demo_plan(plan), 0);
-  const auto table1 = nlohmann::json::parse(text_of(folder / "table1.json"));
+  const auto table1 = nlohmann::json::parse(read_bytes(folder / "table1.json"));
   ASSERT_EQ(table1["rows"].size(), 4u);
   for (const auto& row : table1["rows"]) {
     EXPECT_GT(row["rmse"].get<double>(), 0.03);
     EXPECT_LT(row["rmse"].get<double>(), 0.5);
   }
   EXPECT_GT(table1["rows"][0]["hours_per_epoch"].get<double>(), 0);
-  const auto table2 = nlohmann::json::parse(text_of(folder / "table2.json"));
+  const auto table2 = nlohmann::json::parse(read_bytes(folder / "table2.json"));
   EXPECT_EQ(table2["rows"][0]["genre"], "all data");
   EXPECT_GT(table2["rows"].size(), 4u);
-  const auto demo = nlohmann::json::parse(text_of(folder / "demo.json"));
+  const auto demo = nlohmann::json::parse(read_bytes(folder / "demo.json"));
   EXPECT_EQ(demo["checks"].size(), 3u);
   EXPECT_EQ(demo["seconds"].size(), 5u);
 
-  const std::string before = text_of(folder / "table1.json") + text_of(folder / "table2.json");
+  const std::string before =
+      read_bytes(folder / "table1.json") + read_bytes(folder / "table2.json");
   const fs::path last = folder / "runs" / "passt" / "metrics.jsonl";
-  const std::string metrics = text_of(last);
+  const std::string metrics = read_bytes(last);
   ASSERT_EQ(run_demo_plan(plan), 0);
-  EXPECT_EQ(text_of(folder / "table1.json") + text_of(folder / "table2.json"), before);
-  EXPECT_EQ(text_of(last), metrics);
-  fs::remove_all(folder);
+  EXPECT_EQ(read_bytes(folder / "table1.json") + read_bytes(folder / "table2.json"), before);
+  EXPECT_EQ(read_bytes(last), metrics);
 }
 
 }  // namespace

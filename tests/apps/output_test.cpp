@@ -4,7 +4,7 @@
 
 #include "tests/apps/run_command.h"
 
-namespace onpa::test {
+namespace onpa::testing {
 namespace {
 
 // The exit code of the command under a shell that sends stdout to `where`.
@@ -19,7 +19,7 @@ TEST(Output, FullOrClosedStdoutIs74) {
   for (const char* args : {"env", "env --json", "inspect passt-xs", "--help", "--version"}) {
     for (const char* where : {">/dev/full", ">&-"}) {
       EXPECT_EQ(code_of(args, where, folder / "err"), 74) << args << " " << where;
-      EXPECT_NE(read_text(folder / "err").find("onpa: "), std::string::npos) << args;
+      EXPECT_NE(read_bytes(folder / "err").find("onpa: "), std::string::npos) << args;
     }
   }
   EXPECT_EQ(code_of("env", ">/dev/null", folder / "err"), 0);
@@ -31,4 +31,4 @@ TEST(Output, AnErrorKeepsItsCodeWhenStdoutIsFull) {
 }
 
 }  // namespace
-}  // namespace onpa::test
+}  // namespace onpa::testing

@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::apps {
 namespace {
@@ -16,18 +16,9 @@ using Json = nlohmann::json;
 
 class Prepare : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(::testing::TempDir()) /
-              (std::string("onpa_prepare_") +
-               ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   PrepareArgs args_for(const std::string& csv) {
     const fs::path file = folder_ / "in.csv";
-    std::ofstream(file, std::ios::binary) << csv;
+    testing::write_bytes(file, csv);
     return {.csv = file, .audio = "", .out = folder_ / "data", .features = "energy,loudness"};
   }
   data::DataSet prepare(const std::string& csv) { return prepare_data(args_for(csv)); }
@@ -44,12 +35,9 @@ class Prepare : public ::testing::Test {
     return "";
   }
 
-  void touch(const std::string& name) {
-    fs::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name) << "x";
-  }
+  void touch(const std::string& name) { testing::write_bytes(folder_ / name, "x"); }
 
-  fs::path folder_;
+  testing::TempFolder folder_;
 };
 
 constexpr const char* kHeader = "id,genre,popularity,energy,loudness\n";
@@ -212,7 +200,7 @@ TEST_F(Prepare, LayoutsWithPrefixedNames) {
   EXPECT_EQ(prepare(playlists).tracks[0].genre, "pop");
   // Audio cannot be matched to ids that are made up.
   args = args_for(songs);
-  args.audio = folder_;
+  args.audio = folder_.path();
   EXPECT_NE(error_of(args, ExitCode::kBadData).find("id (or track_id)"), std::string::npos);
 }
 

@@ -1,4 +1,4 @@
-// Runs the command `onpa` as a user would, and folders to do it in.
+// Runs the command `onpa` as a user would.
 #pragma once
 
 #include <fcntl.h>
@@ -8,51 +8,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
+#include <chrono>
 #include <map>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "tests/support/temp_folder.h"
+
 extern char** environ;
 
-namespace onpa::test {
-
-inline std::string read_text(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
-inline void write_text(const std::filesystem::path& path, const std::string& text) {
-  std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << text;
-}
-
-/// A folder that goes when the object does.
-class TempFolder {
- public:
-  TempFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "onpa_test_XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) std::abort();
-    path_ = pattern;
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
+namespace onpa::testing {
 
 struct CommandResult {
   int code = -1;    // exit code, or 128 + signal
@@ -101,7 +67,7 @@ class Command {
   void send(int number) const {
     if (pid_ > 0) kill(pid_, number);
   }
-  std::string err() const { return read_text(folder_ / "err"); }
+  std::string err() const { return read_bytes(folder_ / "err"); }
   /// Waits until stderr holds `text`; false if the command ended, or 60 s passed, without it.
   bool wait_for(const std::string& text) {
     for (int i = 0; i < 6000; ++i) {
@@ -121,7 +87,7 @@ class Command {
     if (pid_ <= 0 || waitpid(pid_, &status, 0) != pid_) return result;
     pid_ = -1;
     result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    result.out = read_text(folder_ / "out");
+    result.out = read_bytes(folder_ / "out");
     result.err = err();
     return result;
   }
@@ -136,4 +102,4 @@ inline CommandResult run_command(const std::vector<std::string>& args,
   return Command(args, env).wait();
 }
 
-}  // namespace onpa::test
+}  // namespace onpa::testing

@@ -25,7 +25,7 @@ std::string lock_error(const std::filesystem::path& folder) {
 }
 
 TEST(RunDir, SecondRunIsRefusedWhileTheFirstLives) {
-  const test::TempFolder folder;
+  const testing::TempFolder folder;
   {
     const RunDir first(folder / "run");
     EXPECT_NE(lock_error(folder / "run").find(std::to_string(getpid())), std::string::npos);
@@ -34,28 +34,28 @@ TEST(RunDir, SecondRunIsRefusedWhileTheFirstLives) {
 }
 
 TEST(RunDir, LockOfADeadProcessIsTakenOver) {
-  const test::TempFolder folder;
+  const testing::TempFolder folder;
   char host[256] = {};
   gethostname(host, sizeof(host) - 1);
-  test::write_text(folder / "run" / "lock", std::string(host) + " 999999\n");
+  testing::write_bytes(folder / "run" / "lock", std::string(host) + " 999999\n");
   EXPECT_EQ(lock_error(folder / "run"), "");
 }
 
 TEST(RunDir, LockOfAnotherHostIsRespected) {
-  const test::TempFolder folder;
-  test::write_text(folder / "run" / "lock", "elsewhere.example 12\n");
+  const testing::TempFolder folder;
+  testing::write_bytes(folder / "run" / "lock", "elsewhere.example 12\n");
   EXPECT_NE(lock_error(folder / "run").find("elsewhere.example 12"), std::string::npos);
 }
 
 TEST(RunDir, UnwritableFolderIsRefused) {
-  const test::TempFolder folder;
-  test::write_text(folder / "file", "x");
+  const testing::TempFolder folder;
+  testing::write_bytes(folder / "file", "x");
   EXPECT_NE(lock_error(folder / "file" / "run"), "");
 }
 
 std::vector<std::int64_t> steps_in(const std::filesystem::path& file) {
   std::vector<std::int64_t> out;
-  std::istringstream in(test::read_text(file));
+  std::istringstream in(testing::read_bytes(file));
   for (std::string line; std::getline(in, line);) {
     out.push_back(nlohmann::json::parse(line).at("step").get<std::int64_t>());
   }
@@ -63,7 +63,7 @@ std::vector<std::int64_t> steps_in(const std::filesystem::path& file) {
 }
 
 TEST(MetricsLog, DropsWhatAResumedRunWritesAnew) {
-  const test::TempFolder folder;
+  const testing::TempFolder folder;
   const auto file = folder / "metrics.jsonl";
   {
     MetricsLog log(file, 0, false);
@@ -76,16 +76,16 @@ TEST(MetricsLog, DropsWhatAResumedRunWritesAnew) {
   { MetricsLog log(file, 3, false); }
   EXPECT_EQ(steps_in(file), (std::vector<std::int64_t>{1, 2, 3}));
   { MetricsLog log(file, 0, false); }
-  EXPECT_EQ(test::read_text(file), "");
+  EXPECT_EQ(testing::read_bytes(file), "");
 }
 
 TEST(MetricsLog, NonFiniteIsNull) {
-  const test::TempFolder folder;
+  const testing::TempFolder folder;
   {
     MetricsLog log(folder / "m", 0, false);
     log.append(1, {{"loss", std::numeric_limits<double>::quiet_NaN()}});
   }
-  EXPECT_TRUE(nlohmann::json::parse(test::read_text(folder / "m")).at("loss").is_null());
+  EXPECT_TRUE(nlohmann::json::parse(testing::read_bytes(folder / "m")).at("loss").is_null());
 }
 
 TEST(Progress, LineFitsTheColumns) {

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "kernels/error.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::apps {
 namespace {
@@ -158,12 +159,10 @@ TEST(TableText, AlignsAndEscapes) {
 }
 
 TEST(TableFiles, AreWrittenAndReadBack) {
-  const std::filesystem::path folder =
-      std::filesystem::path(::testing::TempDir()) / "onpa_tables_test";
-  std::filesystem::create_directories(folder);
+  const testing::TempFolder folder;
   const data::DataSet data = small_data();
   const std::vector<ModelResult> results = {result(data, "passt", 1, {0.1f, 0, 0, 0})};
-  write_tables(folder, make_table1(data, results), make_table2(data, results));
+  write_tables(folder.path(), make_table1(data, results), make_table2(data, results));
   write_predictions(folder / "predictions.csv", data, results);
   for (const char* name :
        {"table1.json", "table1.csv", "table1.md", "table2.json", "table2.csv", "table2.md"}) {
@@ -176,7 +175,6 @@ TEST(TableFiles, AreWrittenAndReadBack) {
   int rows = 0;
   while (std::getline(file, line)) ++rows;
   EXPECT_EQ(rows, 4);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ TEST(TfEvents, ScalarEventBytes) {
 }
 
 TEST(TfEvents, FileStartsWithItsVersion) {
-  const test::TempFolder folder;
+  const testing::TempFolder folder;
   {
     EventWriter writer(folder.path(), 0);
     EXPECT_TRUE(writer.append(1, {{"loss", 0.5}}));
@@ -55,7 +55,7 @@ TEST(TfEvents, FileStartsWithItsVersion) {
   std::string bytes;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
     EXPECT_EQ(entry.path().filename().string().rfind("events.out.tfevents.", 0), 0u);
-    bytes = test::read_text(entry.path());
+    bytes = testing::read_bytes(entry.path());
   }
   ASSERT_GT(bytes.size(), 16u);
   const auto length = read_at<std::uint64_t>(bytes, 0);

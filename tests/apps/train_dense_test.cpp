@@ -5,12 +5,12 @@
 
 #include "tests/apps/train_support.h"
 
-namespace onpa::test {
+namespace onpa::testing {
 namespace {
 
 namespace fs = std::filesystem;
 
-class TrainDense : public testing::Test {
+class TrainDense : public ::testing::Test {
  protected:
   void SetUp() override { feature_data(400).save(data()); }
   fs::path data() const { return folder_ / "data"; }
@@ -29,7 +29,7 @@ class TrainDense : public testing::Test {
     EXPECT_TRUE(last_weights(run(a)) == last_weights(run(b)));
     const fs::path last = "checkpoints/last";
     for (const char* file : {"optim.safetensors", "swa.safetensors"}) {
-      EXPECT_TRUE(read_text(run(a) / last / file) == read_text(run(b) / last / file)) << file;
+      EXPECT_TRUE(read_bytes(run(a) / last / file) == read_bytes(run(b) / last / file)) << file;
     }
   }
   void expect_same_run(const std::string& a, const std::string& b) const {
@@ -39,7 +39,7 @@ class TrainDense : public testing::Test {
   // Step and kind of every line of metrics.
   std::vector<std::string> steps_of(const std::string& name) const {
     std::vector<std::string> out;
-    std::istringstream in(read_text(run(name) / "metrics.jsonl"));
+    std::istringstream in(read_bytes(run(name) / "metrics.jsonl"));
     for (std::string line; std::getline(in, line);) {
       const auto json = nlohmann::json::parse(line);
       out.push_back(json["step"].dump() + (json.contains("test_rmse") ? " test" : ""));
@@ -66,8 +66,8 @@ TEST_F(TrainDense, LeavesAWholeRunFolder) {
       run_command({"train", "dense", "--data", data().string(), "--run", run("b").string(),
                    "--config", (run("a") / "config.resolved.toml").string()});
   ASSERT_EQ(again.code, 0) << again.err;
-  EXPECT_EQ(read_text(run("a") / "config.resolved.toml"),
-            read_text(run("b") / "config.resolved.toml"));
+  EXPECT_EQ(read_bytes(run("a") / "config.resolved.toml"),
+            read_bytes(run("b") / "config.resolved.toml"));
   expect_same_run("a", "b");
 }
 
@@ -172,7 +172,7 @@ TEST_F(TrainDense, FailedLastSaveExits74) {
   Command command(longer);
   ASSERT_TRUE(command.wait_for("epoch 2/")) << command.err();
   fs::remove_all(run("a") / "checkpoints");
-  write_text(run("a") / "checkpoints", "");
+  write_bytes(run("a") / "checkpoints", "");
   command.send(SIGTERM);
   const CommandResult result = command.wait();
   EXPECT_EQ(result.code, 74) << result.err;
@@ -183,9 +183,9 @@ TEST_F(TrainDense, DamagedCheckpointIsPassedOver) {
   ASSERT_EQ(run_command(args("whole")).code, 0);
   ASSERT_EQ(run_command(args("part", {"train.max_steps=20"})).code, 0);
   const fs::path newest = run("part") / "checkpoints" / "step_00000020" / "optim.safetensors";
-  std::string bytes = read_text(newest);
+  std::string bytes = read_bytes(newest);
   bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 0x10);
-  write_text(newest, bytes);
+  write_bytes(newest, bytes);
   const CommandResult resumed = run_command(args("part"));
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_NE(resumed.err.find("checkpoint passed over"), std::string::npos) << resumed.err;
@@ -195,7 +195,7 @@ TEST_F(TrainDense, DamagedCheckpointIsPassedOver) {
 TEST_F(TrainDense, OnlyDamagedCheckpointsIs83) {
   ASSERT_EQ(run_command(args("a", {"train.max_steps=3"})).code, 0);
   for (const auto& entry : fs::directory_iterator(run("a") / "checkpoints")) {
-    if (!entry.is_symlink()) write_text(entry.path() / "model.safetensors", "x");
+    if (!entry.is_symlink()) write_bytes(entry.path() / "model.safetensors", "x");
   }
   EXPECT_EQ(run_command(args("a")).code, 83);
 }
@@ -244,7 +244,7 @@ TEST_F(TrainDense, EvalAndPredict) {
   ASSERT_EQ(run_command(args("a", {"train.lr=0.02"})).code, 0);
   const CommandResult eval = run_command({"eval", "--run", run("a").string(), "--by", "genre"});
   ASSERT_EQ(eval.code, 0) << eval.err;
-  const auto table1 = nlohmann::json::parse(read_text(run("a") / "table1.json"));
+  const auto table1 = nlohmann::json::parse(read_bytes(run("a") / "table1.json"));
   EXPECT_EQ(table1["rows"][0]["model"], "dense");
   EXPECT_LT(table1["rows"][0]["rmse"].get<double>(), 0.1);
   EXPECT_GT(table1["rows"][0]["hours_per_epoch"].get<double>(), 0);
@@ -252,7 +252,7 @@ TEST_F(TrainDense, EvalAndPredict) {
   EXPECT_TRUE(fs::exists(run("a") / "table2.json"));
   EXPECT_TRUE(fs::exists(run("a") / "predictions.csv"));
 
-  write_text(folder_ / "rows.csv", "name,d,c,b,a\nx,0,0,0,2\ny,0,0,0,-2\n");
+  write_bytes(folder_ / "rows.csv", "name,d,c,b,a\nx,0,0,0,2\ny,0,0,0,-2\n");
   const CommandResult predict = run_command(
       {"predict", "--model", run("a").string(), "--json", (folder_ / "rows.csv").string()});
   ASSERT_EQ(predict.code, 0) << predict.err;
@@ -271,11 +271,11 @@ TEST_F(TrainDense, EvalAndPredict) {
             std::string::npos)
       << audio.err;
 
-  write_text(folder_ / "bad.csv", "a,b,c,d\n1,2,3,x\n");
+  write_bytes(folder_ / "bad.csv", "a,b,c,d\n1,2,3,x\n");
   EXPECT_EQ(
       run_command({"predict", "--model", run("a").string(), (folder_ / "bad.csv").string()}).code,
       65);
-  write_text(folder_ / "huge.csv", "a,b,c,d\n1,2,3,4\n1,2,1e300,4\n");
+  write_bytes(folder_ / "huge.csv", "a,b,c,d\n1,2,3,4\n1,2,1e300,4\n");
   const CommandResult huge =
       run_command({"predict", "--model", run("a").string(), (folder_ / "huge.csv").string()});
   EXPECT_EQ(huge.code, 65);
@@ -288,10 +288,10 @@ TEST_F(TrainDense, RunsOfOneKindKeepTheirOwnColumns) {
   const std::string a = run("a").string(), b = run("b").string();
   const CommandResult eval = run_command({"eval", "--run", a, "--run", b});
   ASSERT_EQ(eval.code, 0) << eval.err;
-  const auto table2 = nlohmann::json::parse(read_text(run("a") / "table2.json"));
+  const auto table2 = nlohmann::json::parse(read_bytes(run("a") / "table2.json"));
   EXPECT_EQ(table2["models"], (std::vector<std::string>{"dense " + a, "dense " + b}));
   EXPECT_EQ(table2["rows"][0]["mae"].size(), 2u);
 }
 
 }  // namespace
-}  // namespace onpa::test
+}  // namespace onpa::testing

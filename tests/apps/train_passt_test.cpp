@@ -7,12 +7,12 @@
 #include "tensor/io/npy.h"
 #include "tests/apps/train_support.h"
 
-namespace onpa::test {
+namespace onpa::testing {
 namespace {
 
 namespace fs = std::filesystem;
 
-class TrainPasst : public testing::Test {
+class TrainPasst : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = std::make_unique<TempFolder>();
@@ -53,7 +53,7 @@ class TrainPasst : public testing::Test {
     EXPECT_TRUE(whole_weights() == last_weights(path(name))) << name;
     const fs::path last = "checkpoints/last";
     for (const char* file : {"optim.safetensors", "swa.safetensors"}) {
-      EXPECT_TRUE(read_text(path("whole") / last / file) == read_text(path(name) / last / file))
+      EXPECT_TRUE(read_bytes(path("whole") / last / file) == read_bytes(path(name) / last / file))
           << name << " " << file;
     }
   }
@@ -134,7 +134,7 @@ fs::path spoiled(const TempFolder& folder, const fs::path& audio, int bad_files)
   for (data::Track& track : data.tracks) {
     track.audio = track.id + ".mp3";
     if (bad_files > 0 && track.split == data::Split::kTrain) {
-      write_text(folder / "audio" / track.audio, bad_files % 2 == 0 ? "" : "no audio at all\n");
+      write_bytes(folder / "audio" / track.audio, bad_files % 2 == 0 ? "" : "no audio at all\n");
       --bad_files;
     }
   }
@@ -166,7 +166,7 @@ TEST_F(TrainPasst, TooManyBadFilesIs65AndKeepsTheCheckpoint) {
   const fs::path data = spoiled(folder, path("audio"), 0);
   ASSERT_EQ(run_command(args_on(data, "over", {"train.max_steps=2"})).code, 0);
   for (int i = 0; i < 20; ++i) {
-    write_text(folder / "audio" / ("track" + std::to_string(i) + ".mp3"), "gone bad");
+    write_bytes(folder / "audio" / ("track" + std::to_string(i) + ".mp3"), "gone bad");
   }
   const CommandResult result = run_command(args_on(data, "over", {}));
   EXPECT_EQ(result.code, 65) << result.err;
@@ -177,7 +177,7 @@ TEST_F(TrainPasst, TooManyBadFilesIs65AndKeepsTheCheckpoint) {
 TEST_F(TrainPasst, BadTestFilesAreListedToo) {
   const TempFolder folder;
   const fs::path data = spoiled(folder, path("audio"), 0);
-  write_text(folder / "audio/track9.mp3", "gone bad");  // every fifth is a test track
+  write_bytes(folder / "audio/track9.mp3", "gone bad");  // every fifth is a test track
   const CommandResult result = run_command(args_on(
       data, "bad_test", {"data.max_bad_fraction=0.2", "train.epochs=2", "train.max_steps=5"}));
   ASSERT_EQ(result.code, 0) << result.err;
@@ -202,7 +202,7 @@ TEST_F(TrainPasst, BadFilesInTheMiddleOfAnEpochKeepTheStepsBefore) {
   for (const std::size_t at : {18u, 21u}) {
     const std::int64_t row = train[static_cast<std::size_t>(order[at])];
     bad.push_back("track" + std::to_string(row) + ".mp3");
-    write_text(folder / "audio" / bad.back(), "gone bad");
+    write_bytes(folder / "audio" / bad.back(), "gone bad");
   }
   // A mixup partner could be a bad file in an earlier batch.
   const auto run = [&](const std::string& name, const char* limit) {
@@ -285,18 +285,18 @@ TEST_F(TrainPasst, BadInputsOfPredict) {
   whole_weights();
   const std::string model = path("whole").string();
   const std::string clip = (path("audio") / "track1.mp3").string();
-  write_text(path("text.mp3"), "this is no audio\n");
+  write_bytes(path("text.mp3"), "this is no audio\n");
   const CommandResult mixed =
       run_command({"predict", "--model", model, "--json", path("text.mp3").string(), clip});
   EXPECT_EQ(mixed.code, 65);
   EXPECT_EQ(std::count(mixed.out.begin(), mixed.out.end(), '\n'), 1);  // the good one
   EXPECT_NE(mixed.err.find("text.mp3"), std::string::npos);
-  write_text(path("junk.safetensors"), "junk");
+  write_bytes(path("junk.safetensors"), "junk");
   const CommandResult junk =
       run_command({"predict", "--model", path("junk.safetensors").string(), clip});
   EXPECT_EQ(junk.code, 83);
   EXPECT_NE(junk.err.find("not a safetensors file"), std::string::npos) << junk.err;
-  write_text(path("rows.csv"), "a,b\n1,2\n");
+  write_bytes(path("rows.csv"), "a,b\n1,2\n");
   const CommandResult table =
       run_command({"predict", "--model", model, clip, path("rows.csv").string()});
   EXPECT_EQ(table.code, 64) << table.err;
@@ -319,10 +319,10 @@ TEST_F(TrainPasst, EvalWritesTheTables) {
   const CommandResult result =
       run_command({"eval", "--run", path("whole").string(), "--by", "genre"});
   ASSERT_EQ(result.code, 0) << result.err;
-  const auto table1 = nlohmann::json::parse(read_text(path("whole") / "table1.json"));
+  const auto table1 = nlohmann::json::parse(read_bytes(path("whole") / "table1.json"));
   EXPECT_EQ(table1["rows"][0]["model"], "passt");
   EXPECT_EQ(table1["rows"][0]["n"], 8);
 }
 
 }  // namespace
-}  // namespace onpa::test
+}  // namespace onpa::testing

@@ -12,7 +12,7 @@
 #include "kernels/philox.h"
 #include "tests/apps/run_command.h"
 
-namespace onpa::test {
+namespace onpa::testing {
 
 /// `count` tracks with four features that explain most of the target; every fifth is a test track.
 inline data::DataSet feature_data(int count) {
@@ -46,16 +46,14 @@ inline data::DataSet audio_data(const std::filesystem::path& audio, int count) {
       clip.samples[i] =
           static_cast<float>(0.3 * std::sin(6.283185307 * hz * static_cast<double>(i) / 32000));
     }
-    const std::vector<std::byte> bytes = audio::encode_mp3(clip, 64);
     track.audio = track.id + ".mp3";
-    write_text(audio / track.audio,
-               std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+    write_bytes(audio / track.audio, audio::encode_mp3(clip, 64));
   }
   return data;
 }
 
 inline std::string last_weights(const std::filesystem::path& run) {
-  return read_text(run / "checkpoints" / "last" / "model.safetensors");
+  return read_bytes(run / "checkpoints" / "last" / "model.safetensors");
 }
 
 /// Arguments of `onpa train`.
@@ -71,4 +69,4 @@ inline std::vector<std::string> train_args(const std::string& model,
   return args;
 }
 
-}  // namespace onpa::test
+}  // namespace onpa::testing

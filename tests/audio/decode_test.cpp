@@ -5,12 +5,12 @@
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <thread>
 
 #include "audio/encode.h"
 #include "audio/resample.h"
 #include "tests/audio/support.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::audio {
 namespace {
@@ -20,6 +20,8 @@ using testing::make_file;
 using testing::make_tones;
 using testing::mean_of_channels;
 using testing::snr_db;
+using testing::TempFolder;
+using testing::write_bytes;
 
 struct RoundTrip {
   FileKind kind;
@@ -191,11 +193,10 @@ TEST(Decode, IsTheSameFromManyThreads) {
 }
 
 TEST(DecodeFile, ReadsAFileAndNamesAMissingOne) {
-  const auto folder = std::filesystem::temp_directory_path();
-  const auto path = folder / ("onpa_decode_" + std::to_string(::getpid()) + ".mp3");
+  const TempFolder folder;
+  const auto path = folder / "tones.mp3";
   const Bytes file = make_file({"mp3", "libmp3lame"}, make_tones(1, 44100, 44100), 44100);
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(file.data()), static_cast<std::streamsize>(file.size()));
+  write_bytes(path, file);
   EXPECT_EQ(decode_file(path).samples, decode(file, "clip").samples);
   std::filesystem::remove(path);
   const auto code_of = [](const std::filesystem::path& p) {
@@ -208,18 +209,16 @@ TEST(DecodeFile, ReadsAFileAndNamesAMissingOne) {
     return ExitCode::kOk;
   };
   EXPECT_EQ(code_of(path), ExitCode::kInputMissing);
-  EXPECT_EQ(code_of(folder), ExitCode::kIo);
+  EXPECT_EQ(code_of(folder.path()), ExitCode::kIo);
 }
 
 // The content decides, whatever the name says.
 TEST(DecodeFile, ReadsAFileUnderAWrongExtension) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("onpa_decode_wav_" + std::to_string(::getpid()) + ".mp3");
+  const TempFolder folder;
+  const auto path = folder / "wav.mp3";
   const Bytes file = make_file({"wav", "pcm_s16le"}, make_tones(1, 32000, 32000), 32000);
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(file.data()), static_cast<std::streamsize>(file.size()));
+  write_bytes(path, file);
   EXPECT_EQ(decode_file(path).samples, decode(file, "clip").samples);
-  std::filesystem::remove(path);
 }
 
 TEST(EncodeMp3, RoundTripsToTheSample) {

@@ -10,10 +10,10 @@
 namespace onpa::data {
 namespace {
 
-using test::expect_error;
-using test::read_text;
-using test::TempFolder;
-using test::write_text;
+using testing::expect_error;
+using testing::read_bytes;
+using testing::TempFolder;
+using testing::write_bytes;
 
 DataSet small_set() {
   DataSet data;
@@ -67,8 +67,8 @@ TEST(DataSet, SavingALoadedSetChangesNothing) {
   const TempFolder folder;
   small_set().save(folder / "one");
   DataSet::load(folder / "one").save(folder / "two");
-  EXPECT_EQ(read_text(folder / "one/tracks.csv"), read_text(folder / "two/tracks.csv"));
-  EXPECT_EQ(read_text(folder / "one/card.json"), read_text(folder / "two/card.json"));
+  EXPECT_EQ(read_bytes(folder / "one/tracks.csv"), read_bytes(folder / "two/tracks.csv"));
+  EXPECT_EQ(read_bytes(folder / "one/card.json"), read_bytes(folder / "two/card.json"));
   EXPECT_EQ(DataSet::load(folder / "one").hash, DataSet::load(folder / "two").hash);
 }
 
@@ -140,12 +140,12 @@ TEST(DataSet, BadCellsAreNamed) {
       {"b,x/../../y,rock,50,train,1,1\n", {":3", "column audio", "x/../../y"}},
       {"b,b.mp3,rock,50,train,1\n", {":3", "6 cells", "want 7"}}};
   const TempFolder folder;
-  write_text(folder / "card.json", R"({"audio_root": "", "feature_names": ["energy"]})");
-  write_text(folder / "tracks.csv", head + good);
+  write_bytes(folder / "card.json", R"({"audio_root": "", "feature_names": ["energy"]})");
+  write_bytes(folder / "tracks.csv", head + good);
   EXPECT_EQ(DataSet::load(folder.path()).tracks.size(), 1u);
   for (const Case& c : cases) {
     SCOPED_TRACE(c.row);
-    write_text(folder / "tracks.csv", head + good + c.row);
+    write_bytes(folder / "tracks.csv", head + good + c.row);
     std::vector<std::string> parts = c.parts;
     parts.emplace_back("tracks.csv");
     expect_error(ExitCode::kBadData, parts, [&] { DataSet::load(folder.path()); });
@@ -154,11 +154,11 @@ TEST(DataSet, BadCellsAreNamed) {
 
 TEST(DataSet, MissingColumnsAreNamed) {
   const TempFolder folder;
-  write_text(folder / "card.json", R"({"audio_root": "", "feature_names": ["energy", "tempo"]})");
-  write_text(folder / "tracks.csv", "id,audio,genre,popularity,split,kept,energy\n");
+  write_bytes(folder / "card.json", R"({"audio_root": "", "feature_names": ["energy", "tempo"]})");
+  write_bytes(folder / "tracks.csv", "id,audio,genre,popularity,split,kept,energy\n");
   expect_error(ExitCode::kBadData, {"tracks.csv:1", "no column \"tempo\"", "energy"},
                [&] { DataSet::load(folder.path()); });
-  write_text(folder / "tracks.csv", "id,audio,genre,split,kept,energy,tempo\n");
+  write_bytes(folder / "tracks.csv", "id,audio,genre,split,kept,energy,tempo\n");
   expect_error(ExitCode::kBadData, {"tracks.csv:1", "no column \"popularity\""},
                [&] { DataSet::load(folder.path()); });
 }
@@ -169,7 +169,7 @@ TEST(DataSet, BadCardsAreNamed) {
   for (const char* card : {"", "{", "[1]", "{}", R"({"audio_root": 5, "feature_names": []})",
                            R"({"audio_root": "", "feature_names": [1]})"}) {
     SCOPED_TRACE(card);
-    write_text(folder / "card.json", card);
+    write_bytes(folder / "card.json", card);
     expect_error(ExitCode::kBadData, {"card.json"}, [&] { DataSet::load(folder.path()); });
   }
 }
@@ -193,7 +193,7 @@ TEST(DataSet, RefusesToSaveWhatItWouldNotLoad) {
 
 TEST(DataSet, CannotCreateTheFolder) {
   const TempFolder folder;
-  write_text(folder / "file", "");
+  write_bytes(folder / "file", "");
   expect_error(ExitCode::kCannotCreate, {"file"}, [&] { small_set().save(folder / "file/data"); });
 }
 

@@ -11,9 +11,9 @@
 namespace onpa::data {
 namespace {
 
-using test::expect_error;
-using test::read_text;
-using test::TempFolder;
+using testing::expect_error;
+using testing::read_bytes;
+using testing::TempFolder;
 
 int count_files(const TempFolder& folder) {
   int files = 0;
@@ -65,7 +65,7 @@ TEST(File, AFailedWriteKeepsTheOldFile) {
                [&] { io::write_file_atomic(folder / "x", std::string(5000, 'n')); });
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
   std::signal(SIGXFSZ, handler);
-  EXPECT_EQ(read_text(folder / "x"), "old");
+  EXPECT_EQ(read_bytes(folder / "x"), "old");
   EXPECT_EQ(count_files(folder), 1);
 }
 

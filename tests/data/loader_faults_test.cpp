@@ -8,7 +8,7 @@
 namespace onpa::data {
 namespace {
 
-using test::expect_error;
+using testing::expect_error;
 
 TEST_F(AudioLoaderTest, BadTracksAreListedOnceWithTheirReasons) {
   const DataSet data = spoilt_set();

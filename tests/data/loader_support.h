@@ -24,7 +24,7 @@ inline const std::set<std::int64_t> kBadRows = {4, 9, 10};
 class AudioLoaderTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = std::make_unique<test::TempFolder>();
+    folder_ = std::make_unique<testing::TempFolder>();
     for (int i = 0; i < kTracks; ++i) {
       audio::Clip clip;
       clip.samples.resize(static_cast<std::size_t>(4800 + 480 * i));
@@ -32,12 +32,10 @@ class AudioLoaderTest : public ::testing::Test {
         clip.samples[t] =
             0.5f * std::sin(0.01f * static_cast<float>(i + 3) * static_cast<float>(t));
       }
-      const auto bytes = audio::encode_mp3(clip);
-      test::write_text(*folder_ / (std::to_string(i) + ".mp3"),
-                       {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+      testing::write_bytes(*folder_ / (std::to_string(i) + ".mp3"), audio::encode_mp3(clip));
     }
-    test::write_text(*folder_ / "text.mp3", "not audio at all");
-    test::write_text(*folder_ / "zeros.mp3", std::string(5000, '\0'));
+    testing::write_bytes(*folder_ / "text.mp3", "not audio at all");
+    testing::write_bytes(*folder_ / "zeros.mp3", std::string(5000, '\0'));
   }
   static void TearDownTestSuite() { folder_.reset(); }
 
@@ -59,7 +57,7 @@ class AudioLoaderTest : public ::testing::Test {
     return data;
   }
 
-  static inline std::unique_ptr<test::TempFolder> folder_;
+  static inline std::unique_ptr<testing::TempFolder> folder_;
 };
 
 inline std::vector<std::int64_t> all_rows() {

@@ -138,7 +138,7 @@ TEST_F(AudioLoaderTest, MixupMixesTargetsWithAnotherTrack) {
 }
 
 TEST_F(AudioLoaderTest, CacheColdOrWarmGivesTheSame) {
-  const test::TempFolder cache;
+  const testing::TempFolder cache;
   const DataSet data = spoilt_set();
   LoaderOptions options = training_options(3);
   options.cache_folder = cache / "pcm";

@@ -15,10 +15,10 @@ namespace onpa::data {
 namespace {
 
 namespace fs = std::filesystem;
-using test::expect_error;
-using test::read_text;
-using test::TempFolder;
-using test::write_text;
+using testing::expect_error;
+using testing::read_bytes;
+using testing::TempFolder;
+using testing::write_bytes;
 
 constexpr std::uint64_t kPlenty = 1 << 20;
 constexpr std::uint64_t kHeaderBytes = 48;
@@ -28,7 +28,7 @@ class CachedFile {
  public:
   CachedFile(const TempFolder& folder, const std::string& name, std::vector<float> samples)
       : path_(folder / name), samples_(std::move(samples)) {
-    write_text(path_, name);
+    write_bytes(path_, name);
   }
   std::vector<float> get(PcmCache& cache) {
     return cache.get(path_, [&] {
@@ -93,16 +93,16 @@ TEST(PcmCache, AnyFlippedBitIsNoticed) {
   PcmCache cache(folder / "cache", kPlenty);
   const auto samples = file.get(cache);
   const fs::path entry = files_under(folder / "cache").at(0);
-  const std::string good = read_text(entry);
+  const std::string good = read_bytes(entry);
   ASSERT_EQ(good.size(), kHeaderBytes + 10);
   int decoded = 1;
   for (std::size_t byte = 0; byte < good.size(); ++byte) {
     std::string bad = good;
     bad[byte] = static_cast<char>(bad[byte] ^ (1 << (byte % 8)));
-    write_text(entry, bad);
+    write_bytes(entry, bad);
     EXPECT_EQ(file.get(cache), samples);
     EXPECT_EQ(file.decoded(), ++decoded) << "byte " << byte;
-    EXPECT_EQ(read_text(entry), good);
+    EXPECT_EQ(read_bytes(entry), good);
   }
   EXPECT_EQ(cache.stats().damaged, good.size());
 }
@@ -113,13 +113,13 @@ TEST(PcmCache, AnyOtherLengthIsNoticed) {
   PcmCache cache(folder / "cache", kPlenty);
   const auto samples = file.get(cache);
   const fs::path entry = files_under(folder / "cache").at(0);
-  const std::string good = read_text(entry);
+  const std::string good = read_bytes(entry);
   int decoded = 1;
   for (std::size_t length = 0; length < good.size() + 3; ++length) {
     if (length == good.size()) continue;
     std::string bad = good;
     bad.resize(length);
-    write_text(entry, bad);
+    write_bytes(entry, bad);
     EXPECT_EQ(file.get(cache), samples);
     EXPECT_EQ(file.decoded(), ++decoded) << "length " << length;
   }
@@ -130,7 +130,7 @@ TEST(PcmCache, AChangedSourceIsDecodedAgain) {
   CachedFile file(folder, "a", wave(5));
   PcmCache cache(folder / "cache", kPlenty);
   file.get(cache);
-  write_text(file.path(), "longer than before");
+  write_bytes(file.path(), "longer than before");
   file.get(cache);
   EXPECT_EQ(file.decoded(), 2);
   fs::last_write_time(file.path(), fs::last_write_time(file.path()) + std::chrono::seconds(5));
@@ -144,7 +144,7 @@ TEST(PcmCache, AChangedSourceIsDecodedAgain) {
 TEST(PcmCache, DecoderErrorsPassAndNothingIsKept) {
   const TempFolder folder;
   PcmCache cache(folder / "cache", kPlenty);
-  write_text(folder / "bad", "x");
+  write_bytes(folder / "bad", "x");
   for (const char* name : {"bad", "missing"}) {
     expect_error(ExitCode::kBadData, {"no frames"}, [&] {
       cache.get(folder / name, []() -> audio::Clip { fail(ExitCode::kBadData, "no frames"); });
@@ -198,7 +198,7 @@ TEST(PcmCache, LeavesOtherFilesAlone) {
   const TempFolder folder;
   fs::create_directories(folder / "cache/ab");
   for (const char* name : {"notes.pcm", "ab/take1.pcm", "ab/0123456789abcdef.pcm"}) {
-    write_text(folder / "cache" / name, std::string(100, 'x'));
+    write_bytes(folder / "cache" / name, std::string(100, 'x'));
   }
   CachedFile file(folder, "a", wave(10));
   PcmCache cache(folder / "cache", 1);
@@ -211,8 +211,8 @@ TEST(PcmCache, RemovesWhatKilledWritersLeft) {
   fs::create_directories(folder / "cache/01");
   const fs::path old_part = folder / "cache/01/.tmp-0123456789abcdef.pcm-1-0";
   const fs::path new_part = folder / "cache/01/.tmp-0123456789abcdef.pcm-2-0";
-  write_text(old_part, "x");
-  write_text(new_part, "x");
+  write_bytes(old_part, "x");
+  write_bytes(new_part, "x");
   fs::last_write_time(old_part, fs::file_time_type::clock::now() - std::chrono::hours(2));
   const PcmCache cache(folder / "cache", kPlenty);
   EXPECT_FALSE(fs::exists(old_part));
@@ -225,7 +225,7 @@ TEST(PcmCache, AnUnwritableFolderCostsOnlySpeed) {
   PcmCache cache(folder / "cache", kPlenty);
   // A file in place of the folder stops even root from writing.
   fs::remove_all(folder / "cache");
-  write_text(folder / "cache", "");
+  write_bytes(folder / "cache", "");
   EXPECT_EQ(file.get(cache).size(), 10u);
   EXPECT_EQ(file.get(cache).size(), 10u);
   EXPECT_EQ(file.decoded(), 2);

@@ -10,7 +10,7 @@
 namespace onpa::data {
 namespace {
 
-using test::expect_error;
+using testing::expect_error;
 
 std::vector<Track> tracks_of(int n) {
   std::vector<Track> tracks;

@@ -8,7 +8,7 @@
 namespace onpa::data {
 namespace {
 
-using test::expect_error;
+using testing::expect_error;
 
 using Rows = std::vector<std::vector<std::string>>;
 
@@ -111,8 +111,8 @@ TEST(Table, RejectsOtherEncodingsAndLineEnds) {
 }
 
 TEST(Table, ReadsFiles) {
-  const test::TempFolder folder;
-  test::write_text(folder / "x.csv", "a\n1\n");
+  const testing::TempFolder folder;
+  testing::write_bytes(folder / "x.csv", "a\n1\n");
   EXPECT_EQ(Table::read_csv(folder / "x.csv").cell(0, 0), "1");
   expect_error(ExitCode::kInputMissing, {"none.csv"},
                [&] { Table::read_csv(folder / "none.csv"); });

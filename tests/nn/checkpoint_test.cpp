@@ -12,14 +12,14 @@
 #include <vector>
 
 #include "nn/manifest.h"
-#include "tests/support/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::nn {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::read_bytes;
-using testing::TemporaryFolder;
+using testing::TempFolder;
 using testing::write_bytes;
 
 CheckpointContent make_content(std::int64_t step) {
@@ -70,7 +70,7 @@ std::int64_t found_step(const fs::path& checkpoints) {
 }
 
 TEST(Checkpoint, SavesAndLoads) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const fs::path checkpoints = folder / "run/checkpoints";
   EXPECT_EQ(save_checkpoint(checkpoints, make_content(1200), 3), checkpoints / "step_00001200");
   expect_content(load_checkpoint(checkpoints / "step_00001200"), 1200);
@@ -82,7 +82,7 @@ TEST(Checkpoint, SavesAndLoads) {
 }
 
 TEST(Checkpoint, SavingAStepAgainReplacesIt) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   CheckpointContent content = make_content(7);
   content.text["extra.txt"] = "gone after the second save";
   save_checkpoint(folder.path(), content, 1);
@@ -92,7 +92,7 @@ TEST(Checkpoint, SavingAStepAgainReplacesIt) {
 }
 
 TEST(Checkpoint, KeepsTheNewestAndTheBest) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   for (std::int64_t step = 10; step <= 60; step += 10) {
     save_checkpoint(folder.path(), make_content(step), 2);
     if (step == 20) mark_best(folder.path(), step);
@@ -108,7 +108,7 @@ TEST(Checkpoint, KeepsTheNewestAndTheBest) {
 
 // After a resume from an older checkpoint, a damaged later one must not push out what is good.
 TEST(Checkpoint, LaterStepsDoNotCount) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   save_checkpoint(folder.path(), make_content(300), 1);
   write_bytes(folder / "step_00000300/state.json", "damaged");
   save_checkpoint(folder.path(), make_content(250), 1);
@@ -116,7 +116,7 @@ TEST(Checkpoint, LaterStepsDoNotCount) {
 }
 
 TEST(Checkpoint, RefusesWhatMustNotBeSaved) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   save_checkpoint(folder.path(), make_content(1), 1);
   CheckpointContent content = make_content(2);
   content.tensors["optim"][1].second = Tensor::full({3}, NAN);
@@ -139,7 +139,7 @@ TEST(Checkpoint, RefusesWhatMustNotBeSaved) {
 }
 
 TEST(Checkpoint, CannotCreate) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_bytes(folder / "file", "");
   for (const fs::path& bad : {folder / "file", folder / "file/checkpoints"}) {
     try {
@@ -152,7 +152,7 @@ TEST(Checkpoint, CannotCreate) {
 }
 
 TEST(Checkpoint, FindSkipsWhatIsNotWhole) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   EXPECT_EQ(found_step(folder / "none"), -1);
   for (std::int64_t step = 1; step <= 6; ++step) {
     save_checkpoint(folder.path(), make_content(step), 9);
@@ -186,7 +186,7 @@ TEST(Checkpoint, FindSkipsWhatIsNotWhole) {
 }
 
 TEST(Checkpoint, EveryFlippedBitIsDetected) {
-  const TemporaryFolder folder(testing::quick_parent());
+  const TempFolder folder(testing::quick_parent());
   const fs::path saved = save_checkpoint(folder.path(), make_content(5), 1);
   for (const std::string& name : names_in(saved)) {
     const std::string whole = read_bytes(saved / name);
@@ -250,7 +250,7 @@ bool has_leftovers(const fs::path& folder) {
 template <class Check>
 int fail_at_every_operation(const char* action, std::int64_t next, int keep, const Check& check) {
   for (int operation = 1; operation < 1000; ++operation) {
-    const TemporaryFolder folder(testing::quick_parent());
+    const TempFolder folder(testing::quick_parent());
     save_checkpoint(folder.path(), make_content(10), 3);
     save_checkpoint(folder.path(), make_content(20), 3);
     mark_best(folder.path(), 10);
@@ -302,7 +302,7 @@ TEST(CheckpointFaults, DiskFullAtEveryOperation) {
 }
 
 TEST(CheckpointFaults, TheCauseIsNamed) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const int status = run_with_fault("checkpoint:4:enospc", [&] {
     try {
       save_checkpoint(folder.path(), make_content(1), 1);
@@ -318,7 +318,7 @@ TEST(CheckpointFaults, TheCauseIsNamed) {
 TEST(CheckpointFaults, ATypoInTheFaultIsAnError) {
   for (const char* fault : {"checkpoint:x:kill", "checkpoint:1:explode", "checkpoint:0:kill",
                             "checkpoint::kill", "disk:1:kill", "checkpoint:1", "checkpoint:"}) {
-    const TemporaryFolder folder;
+    const TempFolder folder;
     const int status = run_with_fault(fault, [&] {
       try {
         save_checkpoint(folder.path(), make_content(1), 1);

@@ -6,13 +6,13 @@
 #include <string>
 
 #include "kernels/error.h"
-#include "tests/support/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::io {
 namespace {
 
 using testing::read_bytes;
-using testing::TemporaryFolder;
+using testing::TempFolder;
 using testing::write_bytes;
 
 std::string refusal(const std::filesystem::path& path) {
@@ -27,7 +27,7 @@ std::string refusal(const std::filesystem::path& path) {
 
 // A rename onto a device node would remove it.
 TEST(WriteFileAtomic, RefusesWhatIsNoRegularFile) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::filesystem::path pipe = folder / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   std::filesystem::create_directory(folder / "sub");
@@ -41,7 +41,7 @@ TEST(WriteFileAtomic, RefusesWhatIsNoRegularFile) {
 }
 
 TEST(WriteFileAtomic, ReplacesFilesAndDanglingLinks) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_bytes(folder / "file", "old");
   std::filesystem::create_symlink("nowhere", folder / "link");
   for (const char* name : {"file", "link", "new"}) {

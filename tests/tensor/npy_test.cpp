@@ -6,24 +6,24 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::io {
 namespace {
 
 using testing::read_bytes;
-using testing::TemporaryFolder;
+using testing::TempFolder;
 using testing::write_bytes;
 
 TEST(Npy, WritesTheBytesThatNumpyWrites) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const Tensor tensor = Tensor::from<float>({2, 3}, {0, .25f, .5f, .75f, 1, 1.25f});
   write_npy(folder / "a.npy", tensor);
   EXPECT_EQ(read_bytes(folder / "a.npy"), read_bytes(ONPA_GOLDEN_DIR "/npy_f32.npy"));
 }
 
 TEST(Npy, RoundTrips) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{0, 3}, Shape{2, 3, 5}}) {
     for (const DType dtype : {DType::kF32, DType::kF64, DType::kI32, DType::kI64}) {
       const Tensor out = Tensor::empty(shape, dtype);
@@ -47,7 +47,7 @@ std::string file_with(const std::string& dictionary, std::size_t data_bytes) {
 }
 
 std::string error_of(const std::string& bytes) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_bytes(folder / "a.npy", bytes);
   try {
     read_npy(folder / "a.npy");

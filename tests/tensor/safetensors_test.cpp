@@ -10,13 +10,13 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::io {
 namespace {
 
 using testing::read_bytes;
-using testing::TemporaryFolder;
+using testing::TempFolder;
 using testing::write_bytes;
 
 constexpr const char* kTypesFile = ONPA_GOLDEN_DIR "/types.safetensors";
@@ -57,14 +57,14 @@ TEST(Safetensors, WidensHalfTypesExactly) {
 }
 
 TEST(Safetensors, RoundTripIsIdenticalBytes) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const SafetensorsFile file = read_safetensors(kNumbersFile);
   write_safetensors(folder / "a.safetensors", file.tensors, file.metadata);
   EXPECT_EQ(read_bytes(folder / "a.safetensors"), read_bytes(kNumbersFile));
 }
 
 TEST(Safetensors, WritesNanAsItIsAndAlignsTypes) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const Tensor small = Tensor::from<std::int32_t>({3}, {1, 2, 3});
   const Tensor wide = Tensor::from<double>({2}, {1.5, NAN});
   write_safetensors(folder / "a", {{"small", small}, {"wide", wide}});
@@ -79,7 +79,7 @@ TEST(Safetensors, WritesNanAsItIsAndAlignsTypes) {
 }
 
 TEST(Safetensors, NothingToWriteIsAFile) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_safetensors(folder / "a", {});
   EXPECT_TRUE(read_safetensors(folder / "a").tensors.empty());
 }
@@ -219,7 +219,7 @@ TEST(Safetensors, AnyWrongByteIsHandled) {
 }
 
 TEST(Safetensors, MissingAndStrangePaths) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   try {
     read_safetensors(folder / "none");
     FAIL();
@@ -242,7 +242,7 @@ TEST(Safetensors, MissingAndStrangePaths) {
 }
 
 TEST(Safetensors, AFailedWriteLeavesTheOldFile) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_bytes(folder / "a", "old");
   const Tensor x = Tensor::zeros({2});
   EXPECT_THROW(write_safetensors(folder / "a", {{"x", x}, {"x", x}}), Error);

@@ -1,34 +1,37 @@
-// A folder that lives as long as the test that made it.
+// A folder that lives as long as the test that made it, and whole files in it.
 #pragma once
 
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace onpa::testing {
 
-class TemporaryFolder {
+class TempFolder {
  public:
-  TemporaryFolder() : TemporaryFolder(std::filesystem::temp_directory_path()) {}
-  explicit TemporaryFolder(const std::filesystem::path& parent) {
+  TempFolder() : TempFolder(std::filesystem::temp_directory_path()) {}
+  explicit TempFolder(const std::filesystem::path& parent) {
     std::string name = (parent / "onpa-test-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
     path_ = name;
   }
-  ~TemporaryFolder() {
+  ~TempFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  std::filesystem::path operator/(const std::filesystem::path& name) const { return path_ / name; }
 
  private:
   std::filesystem::path path_;
@@ -40,13 +43,20 @@ inline std::filesystem::path quick_parent() {
   return shm ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
 }
 
+/// The content of a file; empty if there is none.
 inline std::string read_bytes(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
+/// Writes a file and the folders above it.
+inline void write_bytes(const std::filesystem::path& path, std::string_view bytes) {
+  std::filesystem::create_directories(path.parent_path());
   std::ofstream(path, std::ios::binary) << bytes;
+}
+
+inline void write_bytes(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  write_bytes(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 }  // namespace onpa::testing
