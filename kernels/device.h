@@ -3,6 +3,13 @@
 
 #include <cstdint>
 
+// Functions that host code and kernels share.
+#ifdef __CUDACC__
+#define ONPA_HOST_DEVICE __host__ __device__
+#else
+#define ONPA_HOST_DEVICE
+#endif
+
 namespace onpa::kernels {
 
 struct Cpu {};

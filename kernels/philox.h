@@ -7,11 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define ONPA_HOST_DEVICE __host__ __device__
-#else
-#define ONPA_HOST_DEVICE
-#endif
+#include "kernels/device.h"
 
 namespace onpa {
 

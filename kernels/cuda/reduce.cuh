@@ -1,0 +1,40 @@
+// Sums and maxima over a warp and a block, in an order that is always the same.
+#pragma once
+
+#include "kernels/cuda/gpu.cuh"
+
+namespace onpa::gpu {
+
+/// The sum over the warp's 32 lanes, in every lane; all must call.
+template <class V>
+GPU_FN V warp_sum(V v) {
+  for (int step = kWarp / 2; step > 0; step /= 2) v += __shfl_xor_sync(kFullMask, v, step);
+  return v;
+}
+/// The maximum over the warp's 32 lanes, in every lane; a NaN is ignored unless all are.
+GPU_FN float warp_max(float v) {
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    v = fmaxf(v, __shfl_xor_sync(kFullMask, v, step));
+  }
+  return v;
+}
+
+/// The sum over a block of kThreads (a multiple of 32) threads, in every thread; all must call.
+/// `partial` is shared memory of kThreads / 32 values that nobody else uses; the barrier at the
+/// start lets one buffer serve calls that follow each other.
+template <int kThreads, class V>
+GPU_FN V block_sum(V v, V* partial) {
+  static_assert(kThreads % kWarp == 0);
+  constexpr int kWarps = kThreads / kWarp;
+  v = warp_sum(v);
+  if constexpr (kWarps > 1) {
+    __syncthreads();
+    if (threadIdx.x % kWarp == 0) partial[threadIdx.x / kWarp] = v;
+    __syncthreads();
+    v = partial[0];
+    for (int i = 1; i < kWarps; ++i) v += partial[i];
+  }
+  return v;
+}
+
+}  // namespace onpa::gpu
