@@ -18,15 +18,15 @@ constexpr std::int64_t kBackwardRows = 512;
 constexpr std::int64_t kChannels = 16;
 
 // Copies the patches keep[0..rows) of one spectrogram into the rows of `panel`.
-template <class T, class Args>
-void gather_patches(const Args& a, std::int64_t sample, const std::int32_t* keep, std::int64_t rows,
-                    T* panel) {
-  const T* x = a.x + sample * a.mels * a.frames;
+template <class T>
+void gather_patches(const PatchInput<T>& in, std::int64_t sample, const std::int32_t* keep,
+                    std::int64_t rows, T* panel) {
+  const T* x = in.x + sample * in.mels * in.frames;
   for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int64_t f = keep[i] / a.grid_t, t = keep[i] % a.grid_t;
-    const T* corner = x + f * a.stride_f * a.frames + t * a.stride_t;
-    for (std::int64_t r = 0; r < a.patch_f; ++r, panel += a.patch_t) {
-      std::copy_n(corner + r * a.frames, a.patch_t, panel);
+    const std::int64_t f = keep[i] / in.grid_t, t = keep[i] % in.grid_t;
+    const T* corner = x + f * in.stride_f * in.frames + t * in.stride_t;
+    for (std::int64_t r = 0; r < in.patch_f; ++r, panel += in.patch_t) {
+      std::copy_n(corner + r * in.frames, in.patch_t, panel);
     }
   }
 }
@@ -35,13 +35,14 @@ void gather_patches(const Args& a, std::int64_t sample, const std::int32_t* keep
 // channels is walked for all rows of the panel before the next.
 template <class T>
 void add_positions(const PatchTokensFwd<T>& a, const std::int32_t* keep, std::int64_t rows, T* y) {
-  for (std::int64_t c0 = 0; c0 < a.width; c0 += kChannels) {
-    const std::int64_t c1 = std::min(a.width, c0 + kChannels);
+  const PatchInput<T>& in = a.in;
+  for (std::int64_t c0 = 0; c0 < in.width; c0 += kChannels) {
+    const std::int64_t c1 = std::min(in.width, c0 + kChannels);
     for (std::int64_t i = 0; i < rows; ++i) {
-      const T* freq = a.freq_pos + keep[i] / a.grid_t;
-      const T* time = a.time_pos + a.time_offset + keep[i] % a.grid_t;
+      const T* freq = a.freq_pos + keep[i] / in.grid_t;
+      const T* time = a.time_pos + in.time_offset + keep[i] % in.grid_t;
       for (std::int64_t c = c0; c < c1; ++c) {
-        y[i * a.width + c] += freq[c * a.grid_f] + time[c * a.table_t];
+        y[i * in.width + c] += freq[c * in.grid_f] + time[c * in.table_t];
       }
     }
   }
@@ -49,22 +50,23 @@ void add_positions(const PatchTokensFwd<T>& a, const std::int32_t* keep, std::in
 
 template <class T>
 void forward_panel(const PatchTokensFwd<T>& a, std::int64_t sample, std::int64_t first) {
+  const PatchInput<T>& in = a.in;
   thread_local std::vector<T> panel;
-  const std::int64_t area = a.patch_f * a.patch_t, rows = std::min(kForwardRows, a.kept - first);
-  const std::int32_t* keep = a.keep + sample * a.keep_stride + first;
-  T* y = a.y + (sample * (a.kept + 2) + 2 + first) * a.width;
+  const std::int64_t area = in.patch_f * in.patch_t, rows = std::min(kForwardRows, in.kept - first);
+  const std::int32_t* keep = in.keep + sample * in.keep_stride + first;
+  T* y = a.y + (sample * (in.kept + 2) + 2 + first) * in.width;
   panel.resize(static_cast<std::size_t>(kForwardRows * area));
-  gather_patches(a, sample, keep, rows, panel.data());
+  gather_patches(in, sample, keep, rows, panel.data());
   gemm<T>(Cpu{}, {.trans_b = Trans::kYes,
                   .m = rows,
-                  .n = a.width,
+                  .n = in.width,
                   .k = area,
                   .a = panel.data(),
                   .lda = area,
                   .b = a.weight,
                   .ldb = area,
                   .c = y,
-                  .ldc = a.width,
+                  .ldc = in.width,
                   .bias = a.bias});
   add_positions(a, keep, rows, y);
 }
@@ -72,24 +74,25 @@ void forward_panel(const PatchTokensFwd<T>& a, std::int64_t sample, std::int64_t
 // dweight (+)= dy^T patches, one panel after the other.
 template <class T>
 void weight_gradient(const PatchTokensBwd<T>& a) {
-  const std::int64_t area = a.patch_f * a.patch_t;
+  const PatchInput<T>& in = a.in;
+  const std::int64_t area = in.patch_f * in.patch_t;
   thread_local std::vector<T> scratch;
-  scratch.resize(static_cast<std::size_t>(std::min(kBackwardRows, a.kept) * area));
+  scratch.resize(static_cast<std::size_t>(std::min(kBackwardRows, in.kept) * area));
   T* const panel = scratch.data();
   bool add = a.dweight_mode == GradMode::kAccumulate;
-  for (std::int64_t sample = 0; sample < a.batch; ++sample) {
-    for (std::int64_t first = 0; first < a.kept; first += kBackwardRows, add = true) {
-      const std::int64_t rows = std::min(kBackwardRows, a.kept - first);
-      const std::int32_t* keep = a.keep + sample * a.keep_stride + first;
+  for (std::int64_t sample = 0; sample < in.batch; ++sample) {
+    for (std::int64_t first = 0; first < in.kept; first += kBackwardRows, add = true) {
+      const std::int64_t rows = std::min(kBackwardRows, in.kept - first);
+      const std::int32_t* keep = in.keep + sample * in.keep_stride + first;
       parallel_for(rows, 32, [&](std::int64_t begin, std::int64_t end) {
-        gather_patches(a, sample, keep + begin, end - begin, panel + begin * area);
+        gather_patches(in, sample, keep + begin, end - begin, panel + begin * area);
       });
       gemm<T>(Cpu{}, {.trans_a = Trans::kYes,
-                      .m = a.width,
+                      .m = in.width,
                       .n = area,
                       .k = rows,
-                      .a = a.dy + (sample * (a.kept + 2) + 2 + first) * a.width,
-                      .lda = a.width,
+                      .a = a.dy + (sample * (in.kept + 2) + 2 + first) * in.width,
+                      .lda = in.width,
                       .b = panel,
                       .ldb = area,
                       .c = a.dweight,
@@ -97,7 +100,7 @@ void weight_gradient(const PatchTokensBwd<T>& a) {
                       .beta = static_cast<T>(add ? 1 : 0)});
     }
   }
-  if (!add) std::fill_n(a.dweight, a.width * area, T{0});
+  if (!add) std::fill_n(a.dweight, in.width * area, T{0});
 }
 
 template <class T>
@@ -109,19 +112,20 @@ void put(T* out, std::int64_t index, GradMode mode, T value) {
 // taken in the order of the tokens. One call owns channels [c0, c1).
 template <class T>
 void position_gradients(const PatchTokensBwd<T>& a, std::int64_t c0, std::int64_t c1) {
+  const PatchInput<T>& in = a.in;
   const std::int64_t n = c1 - c0;
   thread_local std::vector<T> scratch;
-  scratch.assign(static_cast<std::size_t>((2 + a.grid_f + a.grid_t) * n), T{0});
-  T *prefix = scratch.data(), *freq = prefix + 2 * n, *time = freq + a.grid_f * n;
-  for (std::int64_t sample = 0; sample < a.batch; ++sample) {
-    const std::int32_t* keep = a.keep + sample * a.keep_stride;
-    const T* dy = a.dy + sample * (a.kept + 2) * a.width + c0;
+  scratch.assign(static_cast<std::size_t>((2 + in.grid_f + in.grid_t) * n), T{0});
+  T *prefix = scratch.data(), *freq = prefix + 2 * n, *time = freq + in.grid_f * n;
+  for (std::int64_t sample = 0; sample < in.batch; ++sample) {
+    const std::int32_t* keep = in.keep + sample * in.keep_stride;
+    const T* dy = a.dy + sample * (in.kept + 2) * in.width + c0;
     for (std::int64_t c = 0; c < n; ++c) prefix[c] += dy[c];
-    for (std::int64_t c = 0; c < n; ++c) prefix[n + c] += dy[a.width + c];
-    for (std::int64_t i = 0; i < a.kept; ++i) {
-      const T* row = dy + (2 + i) * a.width;
-      T* f = freq + keep[i] / a.grid_t * n;
-      T* t = time + keep[i] % a.grid_t * n;
+    for (std::int64_t c = 0; c < n; ++c) prefix[n + c] += dy[in.width + c];
+    for (std::int64_t i = 0; i < in.kept; ++i) {
+      const T* row = dy + (2 + i) * in.width;
+      T* f = freq + keep[i] / in.grid_t * n;
+      T* t = time + keep[i] % in.grid_t * n;
       for (std::int64_t c = 0; c < n; ++c) {
         f[c] += row[c];
         t[c] += row[c];
@@ -132,17 +136,17 @@ void position_gradients(const PatchTokensBwd<T>& a, std::int64_t c0, std::int64_
     put(a.dcls, c0 + c, a.dcls_mode, prefix[c]);
     put(a.ddist, c0 + c, a.ddist_mode, prefix[n + c]);
     put(a.dprefix_pos, c0 + c, a.dprefix_pos_mode, prefix[c]);
-    put(a.dprefix_pos, a.width + c0 + c, a.dprefix_pos_mode, prefix[n + c]);
+    put(a.dprefix_pos, in.width + c0 + c, a.dprefix_pos_mode, prefix[n + c]);
     T bias = 0;
-    for (std::int64_t f = 0; f < a.grid_f; ++f) {
-      put(a.dfreq_pos, (c0 + c) * a.grid_f + f, a.dfreq_pos_mode, freq[f * n + c]);
+    for (std::int64_t f = 0; f < in.grid_f; ++f) {
+      put(a.dfreq_pos, (c0 + c) * in.grid_f + f, a.dfreq_pos_mode, freq[f * n + c]);
       bias += freq[f * n + c];
     }
     put(a.dbias, c0 + c, a.dbias_mode, bias);
-    for (std::int64_t column = 0; column < a.table_t; ++column) {
-      const std::int64_t t = column - a.time_offset;
-      const T sum = t >= 0 && t < a.grid_t ? time[t * n + c] : T{0};
-      put(a.dtime_pos, (c0 + c) * a.table_t + column, a.dtime_pos_mode, sum);
+    for (std::int64_t column = 0; column < in.table_t; ++column) {
+      const std::int64_t t = column - in.time_offset;
+      const T sum = t >= 0 && t < in.grid_t ? time[t * n + c] : T{0};
+      put(a.dtime_pos, (c0 + c) * in.table_t + column, a.dtime_pos_mode, sum);
     }
   }
 }
@@ -151,28 +155,30 @@ void position_gradients(const PatchTokensBwd<T>& a, std::int64_t c0, std::int64_
 
 template <class T>
 void patch_tokens_fwd(Cpu, const PatchTokensFwd<T>& a) {
-  const std::int64_t panels = (a.kept + kForwardRows - 1) / kForwardRows;
-  parallel_for(a.batch * panels, 1, [&](std::int64_t begin, std::int64_t end) {
+  const PatchInput<T>& in = a.in;
+  const std::int64_t panels = (in.kept + kForwardRows - 1) / kForwardRows;
+  parallel_for(in.batch * panels, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       forward_panel(a, i / panels, i % panels * kForwardRows);
     }
   });
-  for (std::int64_t sample = 0; sample < a.batch; ++sample) {
-    T* y = a.y + sample * (a.kept + 2) * a.width;
-    for (std::int64_t c = 0; c < a.width; ++c) {
+  for (std::int64_t sample = 0; sample < in.batch; ++sample) {
+    T* y = a.y + sample * (in.kept + 2) * in.width;
+    for (std::int64_t c = 0; c < in.width; ++c) {
       y[c] = a.cls[c] + a.prefix_pos[c];
-      y[a.width + c] = a.dist[c] + a.prefix_pos[a.width + c];
+      y[in.width + c] = a.dist[c] + a.prefix_pos[in.width + c];
     }
   }
 }
 
 template <class T>
 void patch_tokens_bwd(Cpu, const PatchTokensBwd<T>& a) {
+  const PatchInput<T>& in = a.in;
   if (a.dweight) weight_gradient(a);
-  const std::int64_t blocks = (a.width + kChannels - 1) / kChannels;
+  const std::int64_t blocks = (in.width + kChannels - 1) / kChannels;
   parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      position_gradients(a, i * kChannels, std::min(a.width, (i + 1) * kChannels));
+      position_gradients(a, i * kChannels, std::min(in.width, (i + 1) * kChannels));
     }
   });
 }

@@ -69,19 +69,38 @@ Tensor kept_cells(const PatchGrid& grid) {
   return all;
 }
 
-// Backward of patch_tokens; `g` is the grid without its list of cells, which `keep` holds.
+// The grid is read without its list of cells, which `keep` holds.
+template <class T>
+kernels::PatchInput<T> patch_input(const Tensor& x, const PatchParams& p, const PatchGrid& grid,
+                                   const Tensor& keep) {
+  return {.x = x.data<T>(),
+          .keep = keep.data<std::int32_t>(),
+          .keep_stride = 0,
+          .batch = x.size(0),
+          .mels = x.size(1),
+          .frames = x.size(2),
+          .width = p.weight.size(0),
+          .patch_f = p.weight.size(2),
+          .patch_t = p.weight.size(3),
+          .stride_f = grid.stride_f,
+          .stride_t = grid.stride_t,
+          .grid_f = grid.grid_f,
+          .grid_t = grid.grid_t,
+          .table_t = p.time_pos.size(3),
+          .time_offset = grid.time_offset,
+          .kept = keep.numel()};
+}
+
 void patch_tokens_backward(const Tensor& dy, const Tensor& x, const PatchParams& p,
-                           const PatchGrid& g, const Tensor& keep) {
+                           const PatchGrid& grid, const Tensor& keep) {
   const GradTarget dweight = grad_target(p.weight), dbias = grad_target(p.bias),
                    dcls = grad_target(p.cls), ddist = grad_target(p.dist),
                    dprefix_pos = grad_target(p.prefix_pos), dfreq_pos = grad_target(p.freq_pos),
                    dtime_pos = grad_target(p.time_pos);
   on_device(x.device(), [&](auto dev) {
     with_float(x.dtype(), [&]<class T>() {
-      kernels::patch_tokens_bwd<T>(dev, {.dy = dy.data<T>(),
-                                         .x = x.data<T>(),
-                                         .keep = keep.data<std::int32_t>(),
-                                         .keep_stride = 0,
+      kernels::patch_tokens_bwd<T>(dev, {.in = patch_input<T>(x, p, grid, keep),
+                                         .dy = dy.data<T>(),
                                          .dweight = dweight.data<T>(),
                                          .dbias = dbias.data<T>(),
                                          .dcls = dcls.data<T>(),
@@ -95,20 +114,7 @@ void patch_tokens_backward(const Tensor& dy, const Tensor& x, const PatchParams&
                                          .ddist_mode = ddist.mode,
                                          .dprefix_pos_mode = dprefix_pos.mode,
                                          .dfreq_pos_mode = dfreq_pos.mode,
-                                         .dtime_pos_mode = dtime_pos.mode,
-                                         .batch = x.size(0),
-                                         .mels = x.size(1),
-                                         .frames = x.size(2),
-                                         .width = p.weight.size(0),
-                                         .patch_f = p.weight.size(2),
-                                         .patch_t = p.weight.size(3),
-                                         .stride_f = g.stride_f,
-                                         .stride_t = g.stride_t,
-                                         .grid_f = g.grid_f,
-                                         .grid_t = g.grid_t,
-                                         .table_t = p.time_pos.size(3),
-                                         .time_offset = g.time_offset,
-                                         .kept = keep.numel()});
+                                         .dtime_pos_mode = dtime_pos.mode});
     });
   });
 }
@@ -126,7 +132,7 @@ Tensor patch_tokens(const Tensor& x, const PatchParams& params, const PatchGrid&
   Tensor y = Tensor::empty({x.size(0), keep.numel() + 2, width}, x.dtype(), x.device());
   on_device(x.device(), [&](auto dev) {
     with_float(x.dtype(), [&]<class T>() {
-      kernels::patch_tokens_fwd<T>(dev, {.x = x.data<T>(),
+      kernels::patch_tokens_fwd<T>(dev, {.in = patch_input<T>(x, p, grid, keep),
                                          .weight = p.weight.data<T>(),
                                          .bias = p.bias.data<T>(),
                                          .cls = p.cls.data<T>(),
@@ -134,22 +140,7 @@ Tensor patch_tokens(const Tensor& x, const PatchParams& params, const PatchGrid&
                                          .prefix_pos = p.prefix_pos.data<T>(),
                                          .freq_pos = p.freq_pos.data<T>(),
                                          .time_pos = p.time_pos.data<T>(),
-                                         .keep = keep.data<std::int32_t>(),
-                                         .keep_stride = 0,
-                                         .y = y.data<T>(),
-                                         .batch = x.size(0),
-                                         .mels = x.size(1),
-                                         .frames = x.size(2),
-                                         .width = width,
-                                         .patch_f = p.weight.size(2),
-                                         .patch_t = p.weight.size(3),
-                                         .stride_f = grid.stride_f,
-                                         .stride_t = grid.stride_t,
-                                         .grid_f = grid.grid_f,
-                                         .grid_t = grid.grid_t,
-                                         .table_t = p.time_pos.size(3),
-                                         .time_offset = grid.time_offset,
-                                         .kept = keep.numel()});
+                                         .y = y.data<T>()});
     });
   });
   PatchGrid cells = grid;

@@ -74,11 +74,31 @@ Arrays<T> parameters(const Case& s) {
 }
 
 template <class T>
+PatchInput<T> input(const Case& s, const std::vector<T>& x, const std::vector<std::int32_t>& keep) {
+  return {.x = x.data(),
+          .keep = keep.data(),
+          .keep_stride = s.per_sample ? s.kept : 0,
+          .batch = s.batch,
+          .mels = s.mels(),
+          .frames = s.frames(),
+          .width = s.width,
+          .patch_f = s.patch_f,
+          .patch_t = s.patch_t,
+          .stride_f = s.stride_f,
+          .stride_t = s.stride_t,
+          .grid_f = s.grid_f,
+          .grid_t = s.grid_t,
+          .table_t = s.table(),
+          .time_offset = s.offset,
+          .kept = s.kept};
+}
+
+template <class T>
 std::vector<T> forward(const Case& s, const std::vector<std::int32_t>& keep) {
   const Arrays<T> p = parameters<T>(s);
   const auto x = as<T>(normal(s.batch * s.mels() * s.frames(), 8));
   std::vector<T> y(static_cast<std::size_t>(s.batch * s.tokens() * s.width), T{777});
-  patch_tokens_fwd<T>(Cpu{}, {.x = x.data(),
+  patch_tokens_fwd<T>(Cpu{}, {.in = input(s, x, keep),
                               .weight = p.weight.data(),
                               .bias = p.bias.data(),
                               .cls = p.cls.data(),
@@ -86,22 +106,7 @@ std::vector<T> forward(const Case& s, const std::vector<std::int32_t>& keep) {
                               .prefix_pos = p.prefix.data(),
                               .freq_pos = p.freq.data(),
                               .time_pos = p.time.data(),
-                              .keep = keep.data(),
-                              .keep_stride = s.per_sample ? s.kept : 0,
-                              .y = y.data(),
-                              .batch = s.batch,
-                              .mels = s.mels(),
-                              .frames = s.frames(),
-                              .width = s.width,
-                              .patch_f = s.patch_f,
-                              .patch_t = s.patch_t,
-                              .stride_f = s.stride_f,
-                              .stride_t = s.stride_t,
-                              .grid_f = s.grid_f,
-                              .grid_t = s.grid_t,
-                              .table_t = s.table(),
-                              .time_offset = s.offset,
-                              .kept = s.kept});
+                              .y = y.data()});
   return y;
 }
 
@@ -114,10 +119,8 @@ Arrays<T> backward(const Case& s, const std::vector<std::int32_t>& keep, GradMod
        like(p.prefix), like(p.freq), like(p.time)};
   const auto x = as<T>(normal(s.batch * s.mels() * s.frames(), 8));
   const auto dy = as<T>(normal(s.batch * s.tokens() * s.width, 10));
-  patch_tokens_bwd<T>(Cpu{}, {.dy = dy.data(),
-                              .x = x.data(),
-                              .keep = keep.data(),
-                              .keep_stride = s.per_sample ? s.kept : 0,
+  patch_tokens_bwd<T>(Cpu{}, {.in = input(s, x, keep),
+                              .dy = dy.data(),
                               .dweight = g.weight.data(),
                               .dbias = g.bias.data(),
                               .dcls = g.cls.data(),
@@ -131,20 +134,7 @@ Arrays<T> backward(const Case& s, const std::vector<std::int32_t>& keep, GradMod
                               .ddist_mode = mode,
                               .dprefix_pos_mode = mode,
                               .dfreq_pos_mode = mode,
-                              .dtime_pos_mode = mode,
-                              .batch = s.batch,
-                              .mels = s.mels(),
-                              .frames = s.frames(),
-                              .width = s.width,
-                              .patch_f = s.patch_f,
-                              .patch_t = s.patch_t,
-                              .stride_f = s.stride_f,
-                              .stride_t = s.stride_t,
-                              .grid_f = s.grid_f,
-                              .grid_t = s.grid_t,
-                              .table_t = s.table(),
-                              .time_offset = s.offset,
-                              .kept = s.kept});
+                              .dtime_pos_mode = mode});
   return g;
 }
 
