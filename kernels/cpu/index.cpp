@@ -5,36 +5,24 @@
 #include "kernels/cpu/parallel.h"
 
 namespace onpa::kernels {
+namespace {
 
-template <class T>
-void gather_rows(Cpu, const GatherRows<T>& args) {
-  parallel_for(args.batch * args.kept, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t b = i / args.kept;
-      const T* row = args.x + (b * args.rows + args.index[i % args.kept]) * args.cols;
-      std::copy(row, row + args.cols, args.y + i * args.cols);
-    }
-  });
-}
-
-template <class T>
-void scatter_rows(Cpu, const ScatterRows<T>& args) {
-  // One thread owns a sample: an index may repeat.
+// Calls add(y, b) with the tokens of sample b, cleared if the gradient is not added to.
+template <class T, class Add>
+void add_to_leading(const LeadingTokens<T>& args, const Add& add) {
   parallel_for(args.batch, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
-      T* dx = args.dx + b * args.rows * args.cols;
-      if (args.mode == GradMode::kAssign) std::fill_n(dx, args.rows * args.cols, T{0});
-      for (std::int64_t i = 0; i < args.kept; ++i) {
-        const T* dy = args.dy + (b * args.kept + i) * args.cols;
-        T* row = dx + args.index[i] * args.cols;
-        for (std::int64_t j = 0; j < args.cols; ++j) row[j] += dy[j];
-      }
+      T* y = args.y + b * args.tokens * args.cols;
+      if (args.mode == GradMode::kAssign) std::fill_n(y, args.tokens * args.cols, T{0});
+      add(y, b);
     }
   });
 }
 
+}  // namespace
+
 template <class T>
-void leading_mean_fwd(Cpu, const LeadingMeanFwd<T>& args) {
+void leading_mean_fwd(Cpu, const LeadingTokens<T>& args) {
   const T scale = T{1} / static_cast<T>(args.count);
   for (std::int64_t b = 0; b < args.batch; ++b) {
     const T* x = args.x + b * args.tokens * args.cols;
@@ -48,22 +36,18 @@ void leading_mean_fwd(Cpu, const LeadingMeanFwd<T>& args) {
 }
 
 template <class T>
-void leading_mean_bwd(Cpu, const LeadingMeanBwd<T>& args) {
+void leading_mean_bwd(Cpu, const LeadingTokens<T>& args) {
   const T scale = T{1} / static_cast<T>(args.count);
-  parallel_for(args.batch, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      T* dx = args.dx + b * args.tokens * args.cols;
-      if (args.mode == GradMode::kAssign) std::fill_n(dx, args.tokens * args.cols, T{0});
-      const T* dy = args.dy + b * args.cols;
-      for (std::int64_t t = 0; t < args.count; ++t) {
-        for (std::int64_t j = 0; j < args.cols; ++j) dx[t * args.cols + j] += scale * dy[j];
-      }
+  add_to_leading(args, [&](T* y, std::int64_t b) {
+    const T* x = args.x + b * args.cols;
+    for (std::int64_t t = 0; t < args.count; ++t) {
+      for (std::int64_t j = 0; j < args.cols; ++j) y[t * args.cols + j] += scale * x[j];
     }
   });
 }
 
 template <class T>
-void leading_rows_fwd(Cpu, const LeadingRows<T>& args) {
+void leading_rows_fwd(Cpu, const LeadingTokens<T>& args) {
   for (std::int64_t b = 0; b < args.batch; ++b) {
     const T* x = args.x + b * args.tokens * args.cols;
     std::copy(x, x + args.count * args.cols, args.y + b * args.count * args.cols);
@@ -71,28 +55,20 @@ void leading_rows_fwd(Cpu, const LeadingRows<T>& args) {
 }
 
 template <class T>
-void leading_rows_bwd(Cpu, const LeadingRows<T>& args) {
-  parallel_for(args.batch, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      T* y = args.y + b * args.tokens * args.cols;
-      if (args.mode == GradMode::kAssign) std::fill_n(y, args.tokens * args.cols, T{0});
-      const T* x = args.x + b * args.count * args.cols;
-      for (std::int64_t i = 0; i < args.count * args.cols; ++i) y[i] += x[i];
-    }
+void leading_rows_bwd(Cpu, const LeadingTokens<T>& args) {
+  add_to_leading(args, [&](T* y, std::int64_t b) {
+    const T* x = args.x + b * args.count * args.cols;
+    for (std::int64_t i = 0; i < args.count * args.cols; ++i) y[i] += x[i];
   });
 }
 
-template void gather_rows<float>(Cpu, const GatherRows<float>&);
-template void gather_rows<double>(Cpu, const GatherRows<double>&);
-template void scatter_rows<float>(Cpu, const ScatterRows<float>&);
-template void scatter_rows<double>(Cpu, const ScatterRows<double>&);
-template void leading_mean_fwd<float>(Cpu, const LeadingMeanFwd<float>&);
-template void leading_mean_fwd<double>(Cpu, const LeadingMeanFwd<double>&);
-template void leading_mean_bwd<float>(Cpu, const LeadingMeanBwd<float>&);
-template void leading_mean_bwd<double>(Cpu, const LeadingMeanBwd<double>&);
-template void leading_rows_fwd<float>(Cpu, const LeadingRows<float>&);
-template void leading_rows_fwd<double>(Cpu, const LeadingRows<double>&);
-template void leading_rows_bwd<float>(Cpu, const LeadingRows<float>&);
-template void leading_rows_bwd<double>(Cpu, const LeadingRows<double>&);
+template void leading_mean_fwd<float>(Cpu, const LeadingTokens<float>&);
+template void leading_mean_fwd<double>(Cpu, const LeadingTokens<double>&);
+template void leading_mean_bwd<float>(Cpu, const LeadingTokens<float>&);
+template void leading_mean_bwd<double>(Cpu, const LeadingTokens<double>&);
+template void leading_rows_fwd<float>(Cpu, const LeadingTokens<float>&);
+template void leading_rows_fwd<double>(Cpu, const LeadingTokens<double>&);
+template void leading_rows_bwd<float>(Cpu, const LeadingTokens<float>&);
+template void leading_rows_bwd<double>(Cpu, const LeadingTokens<double>&);
 
 }  // namespace onpa::kernels
