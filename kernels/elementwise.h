@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/dtype.h"
 
 namespace onpa::kernels {
 
@@ -12,7 +13,7 @@ template <class T>
 struct Axpby {
   const T *a, *b;  // (n)
   T* y;            // (n); may be a or b
-  T alpha, beta;
+  stat_t<T> alpha, beta;
   std::int64_t n;
 };
 template <class T>
@@ -38,7 +39,7 @@ template <class T>
 struct BroadcastScalar {
   const T* x;  // (1)
   T* y;        // (n)
-  T alpha;
+  stat_t<T> alpha;
   GradMode mode;
   std::int64_t n;
 };
@@ -66,7 +67,7 @@ template <class T>
 struct Sum {
   const T* x;  // (n)
   T* y;        // (1)
-  T alpha;
+  stat_t<T> alpha;
   std::int64_t n;
 };
 template <class T>

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/dtype.h"
 
 namespace onpa::kernels {
 
@@ -23,7 +24,7 @@ struct Gemm {
   std::int64_t ldb = 0;
   T* c = nullptr;
   std::int64_t ldc = 0;
-  T beta = 0;               // 0 or 1
+  stat_t<T> beta = 0;       // 0 or 1
   const T* bias = nullptr;  // (n) or null
   Activation activation = Activation::kNone;
   T* pre_activation = nullptr;  // (m, n) with row stride ldc, or null

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/dtype.h"
 
 namespace onpa::kernels {
 
@@ -13,9 +14,9 @@ enum class LossKind : std::uint8_t { kMse, kL1, kHuber, kBceWithLogits, kCrossEn
 /// outside (as torch.nn.HuberLoss). kCrossEntropy takes target probabilities per class.
 template <class T>
 struct LossFwd {
-  const T* x;       // (rows, cols): predictions or logits
-  const T* target;  // (rows, cols)
-  T* loss;          // (1)
+  const T* x;               // (rows, cols): predictions or logits
+  const stat_t<T>* target;  // (rows, cols)
+  stat_t<T>* loss;          // (1)
   std::int64_t rows, cols;
   LossKind kind;
   float delta;  // kHuber: > 0
@@ -28,8 +29,9 @@ void loss_fwd(Cuda, const LossFwd<T>&);
 /// dx (+)= dloss[0] * d(mean loss)/dx.
 template <class T>
 struct LossBwd {
-  const T* dloss;  // (1)
-  const T *x, *target;
+  const stat_t<T>* dloss;  // (1)
+  const T* x;
+  const stat_t<T>* target;
   T* dx;  // (rows, cols)
   GradMode mode;
   std::int64_t rows, cols;

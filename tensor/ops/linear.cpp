@@ -27,7 +27,7 @@ void multiply_into(const GradTarget& target, const Tensor& a, Trans trans_a, con
                              .ldb = trans_b == Trans::kNo ? n : k,
                              .c = target.data<T>(),
                              .ldc = n,
-                             .beta = target.mode == kernels::GradMode::kAccumulate ? T{1} : T{0}});
+                             .beta = target.mode == kernels::GradMode::kAccumulate ? 1.0f : 0.0f});
     });
   });
 }

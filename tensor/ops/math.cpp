@@ -21,8 +21,8 @@ Tensor combine(const Tensor& a, double alpha, const Tensor& b, double beta) {
       kernels::axpby<T>(dev, {.a = a.data<T>(),
                               .b = b.defined() ? b.data<T>() : nullptr,
                               .y = y.data<T>(),
-                              .alpha = static_cast<T>(alpha),
-                              .beta = static_cast<T>(beta),
+                              .alpha = static_cast<stat_t<T>>(alpha),
+                              .beta = static_cast<stat_t<T>>(beta),
                               .n = a.numel()});
     });
   });
@@ -47,9 +47,10 @@ Tensor scaled_sum(const Tensor& x, double alpha) {
   Tensor y = Tensor::empty({1}, x.dtype(), x.device());
   on_device(x.device(), [&](auto dev) {
     with_float(x.dtype(), [&]<class T>() {
-      kernels::sum<T>(
-          dev,
-          {.x = x.data<T>(), .y = y.data<T>(), .alpha = static_cast<T>(alpha), .n = x.numel()});
+      kernels::sum<T>(dev, {.x = x.data<T>(),
+                            .y = y.data<T>(),
+                            .alpha = static_cast<stat_t<T>>(alpha),
+                            .n = x.numel()});
     });
   });
   return record(y, {x}, [x, alpha](const Tensor& dy) {
@@ -58,7 +59,7 @@ Tensor scaled_sum(const Tensor& x, double alpha) {
       with_float(x.dtype(), [&]<class T>() {
         kernels::broadcast_scalar<T>(dev, {.x = dy.data<T>(),
                                            .y = dx.data<T>(),
-                                           .alpha = static_cast<T>(alpha),
+                                           .alpha = static_cast<stat_t<T>>(alpha),
                                            .mode = dx.mode,
                                            .n = x.numel()});
       });
