@@ -2,6 +2,7 @@
 // Source: Dao, "FlashAttention-2", arXiv:2307.08691.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/device.h"
@@ -21,7 +22,7 @@ struct AttentionFwd {
       lse;  // (batch, heads, queries): natural log of the softmax denominator; kept for backward
   std::int64_t batch, tokens, heads, head_dim;  // tokens, heads, head_dim >= 1
   std::int64_t queries;                         // 1..tokens: only the first `queries` rows ask
-  float scale;
+  float scale;                                  // > 0
 };
 template <class T>
 void attention_fwd(Cpu, const AttentionFwd<T>&);
@@ -37,7 +38,21 @@ struct AttentionBwd {
   T* dqkv;  // (batch, tokens, 3 * heads * head_dim)
   std::int64_t batch, tokens, heads, head_dim, queries;
   float scale;
+  void* workspace = nullptr;  // attention_bwd_workspace_bytes, 16-byte aligned; null if that is 0
 };
+
+/// Bytes that attention_bwd writes and reads for itself.
+inline std::size_t attention_bwd_workspace_bytes(Cpu, std::int64_t /*batch*/,
+                                                 std::int64_t /*heads*/, std::int64_t /*queries*/) {
+  return 0;
+}
+inline std::size_t attention_bwd_workspace_bytes(Cuda, std::int64_t batch, std::int64_t heads,
+                                                 std::int64_t queries) {
+  // Two floats for each query; the number of queries is rounded up to a block's.
+  const std::int64_t padded_queries = (queries + 63) / 64 * 64;
+  return static_cast<std::size_t>(batch * heads * padded_queries) * 2 * sizeof(float);
+}
+
 template <class T>
 void attention_bwd(Cpu, const AttentionBwd<T>&);
 template <class T>
