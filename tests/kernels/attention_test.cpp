@@ -12,10 +12,12 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
+#include "tests/support/random_values.h"
 
 namespace onpa::kernels {
 namespace {
+
+using testing::normal_values;
 
 struct Case {
   std::int64_t batch, tokens, heads, dim, queries;
@@ -32,12 +34,6 @@ const Case kCases[] = {{1, 1, 1, 1, 1},      {2, 1, 3, 16, 1},     {1, 2, 2, 64,
                        {1, 97, 2, 64, 97},   {1, 96, 1, 64, 96},   {2, 101, 2, 24, 60},
                        {1, 193, 1, 72, 193}, {1, 450, 2, 16, 450}, {1, 450, 1, 64, 2}};
 
-std::vector<double> normal(std::int64_t n, std::uint64_t seed, double scale = 1) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<double> out(static_cast<std::size_t>(n));
-  for (double& v : out) v = static_cast<float>(scale * rng.normal());
-  return out;
-}
 template <class T>
 std::vector<T> as(const std::vector<double>& v) {
   return {v.begin(), v.end()};
@@ -65,7 +61,7 @@ void check_guard(std::vector<T>& v) {
 template <class T>
 Result<T> run(const Case& s, const std::vector<double>& values, double dy_scale = 1) {
   const auto qkv = as<T>(values);
-  const auto dy = as<T>(normal(s.batch * s.queries * s.width(), 7, dy_scale));
+  const auto dy = normal_values<T>(s.batch * s.queries * s.width(), 7, dy_scale);
   const float scale = 1 / std::sqrt(static_cast<float>(s.dim));
   Result<T> out{guarded<T>(s.batch * s.queries * s.width()),
                 guarded<T>(s.batch * s.heads * s.queries),
@@ -95,7 +91,7 @@ Result<T> run(const Case& s, const std::vector<double>& values, double dy_scale 
 }
 template <class T>
 Result<T> run(const Case& s) {
-  return run<T>(s, normal(s.batch * s.tokens * 3 * s.width(), 5));
+  return run<T>(s, normal_values<double>(s.batch * s.tokens * 3 * s.width(), 5));
 }
 
 template <class A, class B>
@@ -139,7 +135,7 @@ std::vector<double> naive(const Case& s, const std::vector<double>& qkv) {
 
 TEST(AttentionKernel, DoubleMatchesTheNaiveSoftmax) {
   for (const Case& s : kCases) {
-    const auto qkv = normal(s.batch * s.tokens * 3 * s.width(), 5);
+    const auto qkv = normal_values<double>(s.batch * s.tokens * 3 * s.width(), 5);
     EXPECT_LT(worst(run<double>(s, qkv).y, naive(s, qkv)), 1e-12) << s;
   }
 }
@@ -160,7 +156,7 @@ TEST(AttentionKernel, FloatIsNearDouble) {
 // moves between key blocks. Errors grow with the size of the scores (300 * 6e-8).
 TEST(AttentionKernel, LargeScoresStayFinite) {
   const Case s{1, 301, 2, 16, 301};
-  auto qkv = normal(s.tokens * 3 * s.width(), 5, 1);
+  auto qkv = normal_values<double>(s.tokens * 3 * s.width(), 5, 1);
   for (std::int64_t n = 0; n < s.tokens; ++n) {
     for (std::int64_t c = 0; c < s.width(); ++c) {
       qkv[n * 3 * s.width() + c] *= 12;                                                   // q
@@ -177,7 +173,7 @@ TEST(AttentionKernel, LargeScoresStayFinite) {
 
 TEST(AttentionKernel, ANotANumberReachesEveryRowThatReadsIt) {
   const Case s{1, 130, 1, 16, 130};
-  auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  auto qkv = normal_values<double>(s.tokens * 3 * s.width(), 5);
   qkv[100 * 3 * s.width() + s.width() + 3] = std::numeric_limits<double>::quiet_NaN();  // k of 100
   const auto values = as<float>(qkv);
   std::vector<float> y(static_cast<std::size_t>(s.tokens * s.width())), lse(130);
@@ -195,7 +191,7 @@ TEST(AttentionKernel, ANotANumberReachesEveryRowThatReadsIt) {
 
 TEST(AttentionKernel, OrderOfKeysDoesNotMatter) {
   const Case s{1, 150, 2, 16, 2};
-  const auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  const auto qkv = normal_values<double>(s.tokens * 3 * s.width(), 5);
   auto turned = qkv;  // the two queries stay, all other tokens go backwards
   const std::int64_t stride = 3 * s.width();
   for (std::int64_t n = 2; n < s.tokens; ++n) {
@@ -224,7 +220,7 @@ TEST(AttentionKernel, TokensThatDoNotAskGetNoQueryGradient) {
 // The leading queries must get the same answer whether or not the others ask too.
 TEST(AttentionKernel, FewQueriesGiveTheLeadingRows) {
   Case s{1, 200, 2, 64, 200};
-  const auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  const auto qkv = normal_values<double>(s.tokens * 3 * s.width(), 5);
   const Result<float> all = run<float>(s, qkv);
   s.queries = 2;
   const Result<float> few = run<float>(s, qkv);
@@ -262,7 +258,7 @@ std::int64_t peak_kib(bool reset) {
 // One N x N matrix of floats would be 64 MiB here; all arguments are 1.4 MiB.
 TEST(AttentionKernel, NoSquareMatrixIsEverHeld) {
   const Case s{1, 4096, 1, 16, 4096};
-  const auto qkv = normal(s.tokens * 3 * s.width(), 5);
+  const auto qkv = normal_values<double>(s.tokens * 3 * s.width(), 5);
   const std::int64_t before = peak_kib(true);
   if (before < 0) GTEST_SKIP() << "no /proc/self/status";
   run<float>(s, qkv);

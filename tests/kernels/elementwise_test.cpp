@@ -5,23 +5,18 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
+#include "tests/support/random_values.h"
 
 namespace onpa::kernels {
 namespace {
 
-std::vector<float> random_values(std::int64_t n, std::uint64_t seed) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<float> out(static_cast<std::size_t>(n));
-  for (float& v : out) v = static_cast<float>(rng.normal());
-  return out;
-}
+using testing::normal_values;
 
 const std::int64_t kSizes[] = {0, 1, 7, 31, 1000, 70001};
 
 TEST(Elementwise, Axpby) {
   for (const std::int64_t n : kSizes) {
-    const std::vector<float> a = random_values(n, 1), b = random_values(n, 2);
+    const std::vector<float> a = normal_values<float>(n, 1), b = normal_values<float>(n, 2);
     std::vector<float> y(a.size());
     axpby<float>(Cpu{},
                  {.a = a.data(), .b = b.data(), .y = y.data(), .alpha = 2, .beta = -3, .n = n});
@@ -34,7 +29,7 @@ TEST(Elementwise, Axpby) {
 
 TEST(Elementwise, MultiplyAssignsAndAccumulates) {
   for (const std::int64_t n : kSizes) {
-    const std::vector<float> a = random_values(n, 1), b = random_values(n, 2);
+    const std::vector<float> a = normal_values<float>(n, 1), b = normal_values<float>(n, 2);
     std::vector<float> y(a.size(), 5.0f);
     Multiply<float> args{
         .a = a.data(), .b = b.data(), .y = y.data(), .mode = GradMode::kAssign, .n = n};
@@ -50,7 +45,7 @@ TEST(Elementwise, ColumnSumAgreesWithDoubleAndThreads) {
   for (const auto& [rows, cols] :
        {std::pair<std::int64_t, std::int64_t>{0, 3}, {1, 1}, {7, 13}, {257, 5}, {1434, 101}}) {
     const std::int64_t ldx = cols + 2;
-    const std::vector<float> x = random_values(rows * ldx, 1);
+    const std::vector<float> x = normal_values<float>(rows * ldx, 1);
     std::vector<std::vector<float>> results;
     for (const int threads : {1, 3}) {
       set_thread_count(threads);
@@ -74,7 +69,7 @@ TEST(Elementwise, ColumnSumAgreesWithDoubleAndThreads) {
 
 TEST(Elementwise, SumAndBroadcast) {
   for (const std::int64_t n : kSizes) {
-    const std::vector<float> x = random_values(n, 1);
+    const std::vector<float> x = normal_values<float>(n, 1);
     double want = 0;
     for (const float v : x) want += v;
     float y = -1;

@@ -6,18 +6,12 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
+#include "tests/support/random_values.h"
 
 namespace onpa::kernels {
 namespace {
 
-template <class T>
-std::vector<T> random_values(std::int64_t n, std::uint64_t seed) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<T> out(static_cast<std::size_t>(n));
-  for (T& v : out) v = static_cast<T>(static_cast<float>(rng.normal()));
-  return out;
-}
+using testing::normal_values;
 
 struct Case {
   std::int64_t m, n, k;
@@ -53,9 +47,9 @@ void check(const Case& size, Trans trans_a, Trans trans_b, Activation activation
            bool residual, T beta, std::int64_t row_gap) {
   const auto& [m, n, k] = size;
   const std::int64_t ldc = n + row_gap;
-  const std::vector<T> a = random_values<T>(m * k, 1), b = random_values<T>(k * n, 2),
-                       bias_values = random_values<T>(n, 3), r = random_values<T>(m * ldc, 4),
-                       before = random_values<T>(m * ldc, 5);
+  const std::vector<T> a = normal_values<T>(m * k, 1), b = normal_values<T>(k * n, 2),
+                       bias_values = normal_values<T>(n, 3), r = normal_values<T>(m * ldc, 4),
+                       before = normal_values<T>(m * ldc, 5);
   std::vector<T> c = before, pre(before.size(), T{7});
   const Gemm<T> g{.trans_a = trans_a,
                   .trans_b = trans_b,
@@ -102,8 +96,8 @@ TEST(Gemm, AgreesWithItsDefinition) {
 }
 
 TEST(Gemm, ResidualInPlace) {
-  const std::vector<float> a = random_values<float>(6 * 4, 1), b = random_values<float>(4 * 5, 2);
-  std::vector<float> c = random_values<float>(6 * 5, 3), added = c;
+  const std::vector<float> a = normal_values<float>(6 * 4, 1), b = normal_values<float>(4 * 5, 2);
+  std::vector<float> c = normal_values<float>(6 * 5, 3), added = c;
   Gemm<float> g{.m = 6, .n = 5, .k = 4, .a = a.data(), .lda = 4, .b = b.data(), .ldb = 5};
   g.c = c.data();
   g.ldc = 5;
@@ -118,8 +112,8 @@ TEST(Gemm, ResidualInPlace) {
 
 TEST(Gemm, SameBitsForAnyNumberOfThreads) {
   const Case size{1434, 800, 96};
-  const std::vector<float> a = random_values<float>(size.m * size.k, 1),
-                           b = random_values<float>(size.k * size.n, 2);
+  const std::vector<float> a = normal_values<float>(size.m * size.k, 1),
+                           b = normal_values<float>(size.k * size.n, 2);
   std::vector<std::vector<float>> results;
   for (const int threads : {1, 2, 3}) {
     set_thread_count(threads);

@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
+#include "tests/support/random_values.h"
 
 namespace onpa::kernels {
 namespace {
+
+using testing::normal_values;
 
 constexpr float kRate = 32000;
 
@@ -19,13 +21,6 @@ struct Setting {
   std::int64_t win = 800, hop = 320, mels = 128;
   float fmin = 0, fmax = 15000;
 };
-
-std::vector<float> noise(std::int64_t n, std::uint64_t seed) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<float> out(static_cast<std::size_t>(n));
-  for (float& v : out) v = static_cast<float>(0.2 * rng.normal());
-  return out;
-}
 
 std::vector<float> run(const std::vector<float>& wave, std::int64_t batch, const Setting& s = {},
                        const MelMask* mask = nullptr) {
@@ -192,13 +187,13 @@ TEST(Mel, MatchesADoubleReference) {
   // 515 is the shortest allowed; then lengths below, at and over a group of lanes, primes, a frame
   // that starts on the last sample.
   for (const std::int64_t samples : {515, 641, 2239, 2561, 2562, 5120, 5443, 12801}) {
-    const auto wave = noise(samples, static_cast<std::uint64_t>(samples));
+    const auto wave = normal_values<float>(samples, static_cast<std::uint64_t>(samples), 0.2);
     EXPECT_LT(max_error(run(wave, 1), reference(wave, {})), 1) << samples << " samples";
   }
 }
 
 TEST(Mel, HonoursEverySetting) {
-  const auto wave = noise(4001, 3);
+  const auto wave = normal_values<float>(4001, 3, 0.2);
   for (const Setting& s : {Setting{.hop = 160}, Setting{.hop = 100}, Setting{.win = 1024},
                            Setting{.win = 401, .hop = 161}, Setting{.hop = 3000},
                            Setting{.mels = 64, .fmin = 20, .fmax = 16000},
@@ -216,7 +211,7 @@ TEST(Mel, SilenceIsTheLogOffset) {
 
 TEST(Mel, ABatchIsItsClipsOneByOne) {
   constexpr std::int64_t kSamples = 7001, kBatch = 3;
-  const auto wave = noise(kSamples * kBatch, 4);
+  const auto wave = normal_values<float>(kSamples * kBatch, 4, 0.2);
   const auto together = run(wave, kBatch);
   const std::size_t size = together.size() / kBatch;
   for (std::int64_t b = 0; b < kBatch; ++b) {
@@ -228,7 +223,7 @@ TEST(Mel, ABatchIsItsClipsOneByOne) {
 
 TEST(Mel, MasksBecomeZeroBeforeNormalisation) {
   constexpr std::int64_t kSamples = 6401, kFrames = 21;
-  const auto wave = noise(2 * kSamples, 5);
+  const auto wave = normal_values<float>(2 * kSamples, 5, 0.2);
   const MelMask masks[2] = {{.f0 = 3, .f_len = 11, .t0 = 6, .t_len = 5}, {}};
   const auto plain = run(wave, 2), masked = run(wave, 2, {}, masks);
   int filled = 0;
@@ -250,7 +245,7 @@ TEST(Mel, MasksBecomeZeroBeforeNormalisation) {
 }
 
 TEST(Mel, DoesNotDependOnTheNumberOfThreads) {
-  const auto wave = noise(2 * 60001, 6);
+  const auto wave = normal_values<float>(2 * 60001, 6, 0.2);
   const int before = thread_count();
   set_thread_count(1);
   const auto one = run(wave, 2);

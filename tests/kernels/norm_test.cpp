@@ -6,21 +6,12 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
+#include "tests/support/random_values.h"
 
 namespace onpa::kernels {
 namespace {
 
-std::vector<double> normal(std::int64_t n, std::uint64_t seed, double scale = 1, double shift = 0) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<double> out(static_cast<std::size_t>(n));
-  for (double& v : out) v = static_cast<float>(shift + scale * rng.normal());
-  return out;
-}
-template <class T>
-std::vector<T> as(const std::vector<double>& v) {
-  return {v.begin(), v.end()};
-}
+using testing::normal_values;
 
 // Everything that one forward and backward pass of layer norm yields.
 template <class T>
@@ -31,8 +22,8 @@ struct Result {
 template <class T>
 Result<T> run(std::int64_t rows, std::int64_t cols, double shift = 0,
               GradMode mode = GradMode::kAssign) {
-  const auto x = as<T>(normal(rows * cols, 1, 2, shift)), weight = as<T>(normal(cols, 2)),
-             bias = as<T>(normal(cols, 3)), dy = as<T>(normal(rows * cols, 4));
+  const auto x = normal_values<T>(rows * cols, 1, 2, shift), weight = normal_values<T>(cols, 2),
+             bias = normal_values<T>(cols, 3), dy = normal_values<T>(rows * cols, 4);
   const auto n = static_cast<std::size_t>(rows * cols), c = static_cast<std::size_t>(cols),
              r = static_cast<std::size_t>(rows);
   Result<T> out{std::vector<T>(n),    std::vector<T>(r),    std::vector<T>(r),
@@ -80,8 +71,8 @@ const Case kCases[] = {{1, 1},   {3, 5},  {7, 8},    {2, 17},    {64, 31},
 // The reference is the definition, in double and without a shared line of code.
 TEST(LayerNormKernel, DoubleMatchesTheDefinition) {
   for (const Case& s : kCases) {
-    const auto x = normal(s.rows * s.cols, 1, 2), weight = normal(s.cols, 2),
-               bias = normal(s.cols, 3);
+    const auto x = normal_values<double>(s.rows * s.cols, 1, 2),
+               weight = normal_values<double>(s.cols, 2), bias = normal_values<double>(s.cols, 3);
     const Result<double> got = run<double>(s.rows, s.cols);
     for (std::int64_t r = 0; r < s.rows; ++r) {
       double mean = 0, variance = 0;
@@ -105,7 +96,7 @@ TEST(LayerNormKernel, FloatIsNearDouble) {
     if (s.cols == 1) continue;  // dx is a difference of equal numbers
     const Result<float> got = run<float>(s.rows, s.cols);
     const Result<double> want = run<double>(s.rows, s.cols);
-    SCOPED_TRACE(testing::Message() << s.rows << " x " << s.cols);
+    SCOPED_TRACE(::testing::Message() << s.rows << " x " << s.cols);
     EXPECT_LT(worst(got.y, want.y), 2e-6);
     EXPECT_LT(worst(got.mean, want.mean), 2e-6);
     EXPECT_LT(worst(got.rstd, want.rstd), 2e-6);

@@ -7,20 +7,15 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
+#include "tests/support/random_values.h"
 
 namespace onpa::kernels {
 namespace {
 
+using testing::normal_values;
+
 // 1, primes, below and over a vector, over a chunk with an odd tail, empty.
 constexpr std::int64_t kSizes[] = {0, 1, 3, 7, 17, 1009, 16384 + 5, 3 * 65536 + 13};
-
-std::vector<float> normal(std::int64_t n, std::uint64_t seed, double scale = 1) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<float> out(static_cast<std::size_t>(n));
-  for (float& v : out) v = static_cast<float>(scale * rng.normal());
-  return out;
-}
 
 // Restores the number of threads when a test ends.
 class OptimKernels : public ::testing::Test {
@@ -31,7 +26,8 @@ class OptimKernels : public ::testing::Test {
 
 // Runs three steps; returns param, m, v one after the other.
 std::vector<float> run_adamw(std::int64_t n) {
-  std::vector<float> param = normal(n, 1), grad = normal(n, 2, 0.3), m(grad.size()), v(grad.size());
+  std::vector<float> param = normal_values<float>(n, 1), grad = normal_values<float>(n, 2, 0.3),
+                     m(grad.size()), v(grad.size());
   for (std::int64_t step = 1; step <= 3; ++step) {
     adamw(Cpu{}, {.param = param.data(),
                   .grad = grad.data(),
@@ -54,7 +50,8 @@ std::vector<float> run_adamw(std::int64_t n) {
 TEST_F(OptimKernels, AdamwAgreesWithDouble) {
   for (const std::int64_t n : kSizes) {
     const std::vector<float> got = run_adamw(n);
-    const std::vector<float> start = normal(n, 1), grad = normal(n, 2, 0.3);
+    const std::vector<float> start = normal_values<float>(n, 1),
+                             grad = normal_values<float>(n, 2, 0.3);
     for (std::int64_t i = 0; i < n; ++i) {
       const auto at = static_cast<std::size_t>(i);
       const double g = 0.5 * grad[at];
@@ -80,7 +77,8 @@ TEST_F(OptimKernels, SgdAgreesWithDouble) {
   for (const bool nesterov : {false, true}) {
     for (const float momentum : {0.0f, 0.9f}) {
       for (const std::int64_t n : kSizes) {
-        std::vector<float> param = normal(n, 3), grad = normal(n, 4), buffer(param.size());
+        std::vector<float> param = normal_values<float>(n, 3), grad = normal_values<float>(n, 4),
+                           buffer(param.size());
         const std::vector<float> start = param;
         for (int step = 0; step < 3; ++step) {
           sgd(Cpu{}, {.param = param.data(),
@@ -117,7 +115,7 @@ double squares(const std::vector<float>& x) {
 
 TEST_F(OptimKernels, SumOfSquares) {
   for (const std::int64_t n : kSizes) {
-    std::vector<float> x = normal(n, 5, 1e3);
+    std::vector<float> x = normal_values<float>(n, 5, 1e3);
     double want = 0;
     for (const float v : x) want += static_cast<double>(v) * v;
     ASSERT_NEAR(squares(x), want, 1e-13 * want) << n;
@@ -138,8 +136,8 @@ TEST_F(OptimKernels, SumOfSquaresIsNotFiniteWhereverNanOrInfinityStands) {
 
 TEST_F(OptimKernels, AverageWeights) {
   for (const std::int64_t n : kSizes) {
-    std::vector<float> average = normal(n, 6);
-    const std::vector<float> start = average, param = normal(n, 7);
+    std::vector<float> average = normal_values<float>(n, 6);
+    const std::vector<float> start = average, param = normal_values<float>(n, 7);
     average_weights(Cpu{},
                     {.average = average.data(), .param = param.data(), .weight = 0.125f, .n = n});
     for (std::size_t i = 0; i < average.size(); ++i) {
@@ -155,7 +153,7 @@ TEST_F(OptimKernels, AverageWeights) {
 
 TEST_F(OptimKernels, ThreadsDoNotChangeABit) {
   constexpr std::int64_t kCount = 5 * 65536 + 11;
-  const std::vector<float> x = normal(kCount, 8);
+  const std::vector<float> x = normal_values<float>(kCount, 8);
   set_thread_count(1);
   const std::vector<float> one = run_adamw(kCount);
   const double sum = squares(x);

@@ -9,9 +9,12 @@
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/philox.h"
+#include "tests/support/random_values.h"
 
 namespace onpa::kernels {
 namespace {
+
+using testing::normal_values;
 
 struct Case {
   std::int64_t batch, width, patch_f, patch_t, stride_f, stride_t, grid_f, grid_t, kept;
@@ -31,17 +34,6 @@ const Case kCases[] = {{1, 1, 1, 1, 1, 1, 1, 1, 1},
                        {2, 17, 16, 16, 10, 10, 2, 3, 6},
                        {3, 24, 4, 4, 4, 4, 5, 31, 131, 4, true},
                        {1, 40, 2, 3, 1, 2, 12, 60, 700}};
-
-std::vector<double> normal(std::int64_t n, std::uint64_t seed) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<double> out(static_cast<std::size_t>(n));
-  for (double& v : out) v = static_cast<float>(rng.normal());
-  return out;
-}
-template <class T>
-std::vector<T> as(const std::vector<double>& v) {
-  return {v.begin(), v.end()};
-}
 
 // `kept` random cells per set, ascending.
 std::vector<std::int32_t> random_cells(const Case& s) {
@@ -64,13 +56,13 @@ struct Arrays {
 };
 template <class T>
 Arrays<T> parameters(const Case& s) {
-  return {as<T>(normal(s.width * s.patch_f * s.patch_t, 1)),
-          as<T>(normal(s.width, 2)),
-          as<T>(normal(s.width, 3)),
-          as<T>(normal(s.width, 4)),
-          as<T>(normal(2 * s.width, 5)),
-          as<T>(normal(s.width * s.grid_f, 6)),
-          as<T>(normal(s.width * s.table(), 7))};
+  return {normal_values<T>(s.width * s.patch_f * s.patch_t, 1),
+          normal_values<T>(s.width, 2),
+          normal_values<T>(s.width, 3),
+          normal_values<T>(s.width, 4),
+          normal_values<T>(2 * s.width, 5),
+          normal_values<T>(s.width * s.grid_f, 6),
+          normal_values<T>(s.width * s.table(), 7)};
 }
 
 template <class T>
@@ -96,7 +88,7 @@ PatchInput<T> input(const Case& s, const std::vector<T>& x, const std::vector<st
 template <class T>
 std::vector<T> forward(const Case& s, const std::vector<std::int32_t>& keep) {
   const Arrays<T> p = parameters<T>(s);
-  const auto x = as<T>(normal(s.batch * s.mels() * s.frames(), 8));
+  const auto x = normal_values<T>(s.batch * s.mels() * s.frames(), 8);
   std::vector<T> y(static_cast<std::size_t>(s.batch * s.tokens() * s.width), T{777});
   patch_tokens_fwd<T>(Cpu{}, {.in = input(s, x, keep),
                               .weight = p.weight.data(),
@@ -117,8 +109,8 @@ Arrays<T> backward(const Case& s, const std::vector<std::int32_t>& keep, GradMod
   const auto like = [](const std::vector<T>& v) { return std::vector<T>(v.size(), T{1}); };
   g = {like(p.weight), like(p.bias), like(p.cls), like(p.dist),
        like(p.prefix), like(p.freq), like(p.time)};
-  const auto x = as<T>(normal(s.batch * s.mels() * s.frames(), 8));
-  const auto dy = as<T>(normal(s.batch * s.tokens() * s.width, 10));
+  const auto x = normal_values<T>(s.batch * s.mels() * s.frames(), 8);
+  const auto dy = normal_values<T>(s.batch * s.tokens() * s.width, 10);
   patch_tokens_bwd<T>(Cpu{}, {.in = input(s, x, keep),
                               .dy = dy.data(),
                               .dweight = g.weight.data(),
@@ -142,8 +134,8 @@ Arrays<T> backward(const Case& s, const std::vector<std::int32_t>& keep, GradMod
 void define(const Case& s, const std::vector<std::int32_t>& keep, std::vector<double>* y,
             Arrays<double>* g) {
   const Arrays<double> p = parameters<double>(s);
-  const auto x = normal(s.batch * s.mels() * s.frames(), 8);
-  const auto dy = normal(s.batch * s.tokens() * s.width, 10);
+  const auto x = normal_values<double>(s.batch * s.mels() * s.frames(), 8);
+  const auto dy = normal_values<double>(s.batch * s.tokens() * s.width, 10);
   const std::int64_t area = s.patch_f * s.patch_t;
   y->assign(static_cast<std::size_t>(s.batch * s.tokens() * s.width), 0);
   *g = p;
