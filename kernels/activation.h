@@ -6,6 +6,7 @@
 #include "kernels/device.h"
 #include "kernels/gemm.h"
 #include "kernels/philox.h"
+#include "kernels/step_state.h"
 
 namespace onpa::kernels {
 
@@ -47,6 +48,7 @@ struct Dropout {
   std::int64_t rows, cols;  // rows are samples
   float p;                  // [0, 1)
   RngKey key;
+  const StepState* state = nullptr;  // where given, key.step is state->step
 };
 template <class T>
 void dropout(Cpu, const Dropout<T>&);

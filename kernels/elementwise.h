@@ -1,6 +1,7 @@
 // Elementwise arithmetic and reductions.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/device.h"
@@ -34,7 +35,7 @@ void multiply(Cpu, const Multiply<T>&);
 template <class T>
 void multiply(Cuda, const Multiply<T>&);
 
-/// y[r, :] (+)= alpha * x[0 or r ...]: broadcasts a scalar held in memory over n elements.
+/// y (+)= alpha * x[0]: broadcasts a scalar held in memory over n elements.
 template <class T>
 struct BroadcastScalar {
   const T* x;  // (1)
@@ -56,11 +57,20 @@ struct ColumnSum {
   T* y;  // (cols)
   GradMode mode;
   std::int64_t rows, cols;
+  void* workspace = nullptr;  // column_sum_workspace_bytes() of device memory, 16-byte aligned
 };
 template <class T>
 void column_sum(Cpu, const ColumnSum<T>&);
 template <class T>
 void column_sum(Cuda, const ColumnSum<T>&);
+
+/// Bytes of ColumnSum::workspace that these arguments need; it is not read.
+template <class T>
+std::size_t column_sum_workspace_bytes(Cpu, const ColumnSum<T>&) {
+  return 0;
+}
+template <class T>
+std::size_t column_sum_workspace_bytes(Cuda, const ColumnSum<T>&);
 
 /// y[0] = alpha * sum(x). Order of summation is fixed by n alone; double accumulation.
 template <class T>
@@ -69,10 +79,19 @@ struct Sum {
   T* y;        // (1)
   stat_t<T> alpha;
   std::int64_t n;
+  void* workspace = nullptr;  // sum_workspace_bytes() of device memory, 16-byte aligned
 };
 template <class T>
 void sum(Cpu, const Sum<T>&);
 template <class T>
 void sum(Cuda, const Sum<T>&);
+
+/// Bytes of Sum::workspace that these arguments need; it is not read.
+template <class T>
+std::size_t sum_workspace_bytes(Cpu, const Sum<T>&) {
+  return 0;
+}
+template <class T>
+std::size_t sum_workspace_bytes(Cuda, const Sum<T>&);
 
 }  // namespace onpa::kernels

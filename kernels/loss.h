@@ -1,6 +1,7 @@
 // Losses, averaged over all cells (regression, BCE) or over rows (cross-entropy).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/device.h"
@@ -19,12 +20,21 @@ struct LossFwd {
   stat_t<T>* loss;          // (1)
   std::int64_t rows, cols;
   LossKind kind;
-  float delta;  // kHuber: > 0
+  float delta;                // kHuber: > 0
+  void* workspace = nullptr;  // loss_fwd_workspace_bytes() of device memory, 16-byte aligned
 };
 template <class T>
 void loss_fwd(Cpu, const LossFwd<T>&);
 template <class T>
 void loss_fwd(Cuda, const LossFwd<T>&);
+
+/// Bytes of LossFwd::workspace that these arguments need; it is not read.
+template <class T>
+std::size_t loss_fwd_workspace_bytes(Cpu, const LossFwd<T>&) {
+  return 0;
+}
+template <class T>
+std::size_t loss_fwd_workspace_bytes(Cuda, const LossFwd<T>&);
 
 /// dx (+)= dloss[0] * d(mean loss)/dx.
 template <class T>

@@ -168,6 +168,7 @@ void dropout(Cpu, const Dropout<T>& args) {
   parallel_for(args.rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       RngKey key = args.key;
+      if (args.state != nullptr) key.step = args.state->step;
       key.sample += static_cast<std::uint64_t>(r);
       const T* x = args.x + r * args.cols;
       T* y = args.y + r * args.cols;

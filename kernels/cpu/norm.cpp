@@ -71,15 +71,30 @@ HWY_ATTR void forward_row(const LayerNormFwd<T>& a, std::int64_t row) {
   for (; i < cols; ++i) y[i] = (x[i] - mean) * rstd * a.weight[i] + a.bias[i];
 }
 
-// dx of one row: rstd * (g - mean(g) - xhat * mean(g * xhat)) with g = dy * weight.
+// s = x + residual of one row.
 template <class T>
-HWY_ATTR void backward_row(const LayerNormBwd<T>& a, std::int64_t row) {
+HWY_ATTR void add_row(const AddLayerNormFwd<T>& a, std::int64_t row) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d)), cols = a.cols;
+  const T *x = a.x + row * cols, *residual = a.residual + row * cols;
+  T* s = a.s + row * cols;
+  std::int64_t i = 0;
+  for (; i + lanes <= cols; i += lanes) {
+    hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, residual + i)), d, s + i);
+  }
+  for (; i < cols; ++i) s[i] = x[i] + residual[i];
+}
+
+// dx of one row: rstd * (g - mean(g) - xhat * mean(g * xhat)) with g = dy * weight, added to `add`,
+// a (rows, cols) that may be dx, unless that is null.
+template <class T>
+HWY_ATTR void backward_row(const LayerNormBwd<T>& a, const T* add, std::int64_t row) {
   const hn::ScalableTag<T> d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d)), cols = a.cols;
   const T* HWY_RESTRICT x = a.x + row * cols;
   const T* HWY_RESTRICT dy = a.dy + row * cols;
   const T* HWY_RESTRICT w = a.weight;
-  T* HWY_RESTRICT dx = a.dx + row * cols;
+  T* dx = a.dx + row * cols;
   const T mean = a.mean[row], rstd = a.rstd[row];
   const auto vmean = hn::Set(d, mean), vrstd = hn::Set(d, rstd);
 
@@ -98,18 +113,18 @@ HWY_ATTR void backward_row(const LayerNormBwd<T>& a, std::int64_t row) {
                         [&](std::int64_t i) { return dy[i] * w[i] * ((x[i] - mean) * rstd); }) /
                     static_cast<T>(cols);
 
-  const bool add = a.dx_mode == GradMode::kAccumulate;
+  if (add) add += row * cols;
   const auto vg = hn::Set(d, g_mean), vgx = hn::Set(d, gx_mean);
   std::int64_t i = 0;
   for (; i + lanes <= cols; i += lanes) {
     const auto xhat = hn::Mul(hn::Sub(hn::LoadU(d, x + i), vmean), vrstd);
     const auto g = hn::Mul(hn::LoadU(d, dy + i), hn::LoadU(d, w + i));
     const auto out = hn::Mul(hn::NegMulAdd(xhat, vgx, hn::Sub(g, vg)), vrstd);
-    hn::StoreU(add ? hn::Add(hn::LoadU(d, dx + i), out) : out, d, dx + i);
+    hn::StoreU(add ? hn::Add(hn::LoadU(d, add + i), out) : out, d, dx + i);
   }
   for (; i < cols; ++i) {
     const T out = (dy[i] * w[i] - g_mean - (x[i] - mean) * rstd * gx_mean) * rstd;
-    dx[i] = add ? dx[i] + out : out;
+    dx[i] = add ? add[i] + out : out;
   }
 }
 
@@ -143,11 +158,20 @@ HWY_ATTR void forward_rows(const LayerNormFwd<T>& a, std::int64_t begin, std::in
 
 // One sweep over the rows of a chunk serves dx and, where `dweight` is given, the parameters.
 template <class T>
-HWY_ATTR void backward_rows(const LayerNormBwd<T>& a, std::int64_t begin, std::int64_t end,
-                            T* dweight, T* dbias) {
+HWY_ATTR void backward_rows(const LayerNormBwd<T>& a, const T* add, std::int64_t begin,
+                            std::int64_t end, T* dweight, T* dbias) {
   for (std::int64_t row = begin; row < end; ++row) {
     if (dweight) add_parameter_gradient(a, row, dweight, dbias);
-    if (a.dx) backward_row(a, row);
+    if (a.dx) backward_row(a, add, row);
+  }
+}
+
+template <class T>
+HWY_ATTR void add_forward_rows(const AddLayerNormFwd<T>& a, std::int64_t begin, std::int64_t end) {
+  const LayerNormFwd<T> norm{a.s, a.weight, a.bias, a.y, a.mean, a.rstd, a.rows, a.cols, a.eps};
+  for (std::int64_t row = begin; row < end; ++row) {
+    add_row(a, row);
+    forward_row(norm, row);
   }
 }
 
@@ -157,13 +181,19 @@ void forward_rows_f32(const LayerNormFwd<float>& a, std::int64_t begin, std::int
 void forward_rows_f64(const LayerNormFwd<double>& a, std::int64_t begin, std::int64_t end) {
   forward_rows(a, begin, end);
 }
-void backward_rows_f32(const LayerNormBwd<float>& a, std::int64_t begin, std::int64_t end,
-                       float* dweight, float* dbias) {
-  backward_rows(a, begin, end, dweight, dbias);
+void add_forward_rows_f32(const AddLayerNormFwd<float>& a, std::int64_t begin, std::int64_t end) {
+  add_forward_rows(a, begin, end);
 }
-void backward_rows_f64(const LayerNormBwd<double>& a, std::int64_t begin, std::int64_t end,
-                       double* dweight, double* dbias) {
-  backward_rows(a, begin, end, dweight, dbias);
+void add_forward_rows_f64(const AddLayerNormFwd<double>& a, std::int64_t begin, std::int64_t end) {
+  add_forward_rows(a, begin, end);
+}
+void backward_rows_f32(const LayerNormBwd<float>& a, const float* add, std::int64_t begin,
+                       std::int64_t end, float* dweight, float* dbias) {
+  backward_rows(a, add, begin, end, dweight, dbias);
+}
+void backward_rows_f64(const LayerNormBwd<double>& a, const double* add, std::int64_t begin,
+                       std::int64_t end, double* dweight, double* dbias) {
+  backward_rows(a, add, begin, end, dweight, dbias);
 }
 
 }  // namespace
@@ -176,6 +206,8 @@ namespace {
 
 HWY_EXPORT(forward_rows_f32);
 HWY_EXPORT(forward_rows_f64);
+HWY_EXPORT(add_forward_rows_f32);
+HWY_EXPORT(add_forward_rows_f64);
 HWY_EXPORT(backward_rows_f32);
 HWY_EXPORT(backward_rows_f64);
 
@@ -185,13 +217,19 @@ void forward_rows(const LayerNormFwd<float>& a, std::int64_t begin, std::int64_t
 void forward_rows(const LayerNormFwd<double>& a, std::int64_t begin, std::int64_t end) {
   HWY_DYNAMIC_DISPATCH(forward_rows_f64)(a, begin, end);
 }
-void backward_rows(const LayerNormBwd<float>& a, std::int64_t begin, std::int64_t end, float* dw,
-                   float* db) {
-  HWY_DYNAMIC_DISPATCH(backward_rows_f32)(a, begin, end, dw, db);
+void add_forward_rows(const AddLayerNormFwd<float>& a, std::int64_t begin, std::int64_t end) {
+  HWY_DYNAMIC_DISPATCH(add_forward_rows_f32)(a, begin, end);
 }
-void backward_rows(const LayerNormBwd<double>& a, std::int64_t begin, std::int64_t end, double* dw,
-                   double* db) {
-  HWY_DYNAMIC_DISPATCH(backward_rows_f64)(a, begin, end, dw, db);
+void add_forward_rows(const AddLayerNormFwd<double>& a, std::int64_t begin, std::int64_t end) {
+  HWY_DYNAMIC_DISPATCH(add_forward_rows_f64)(a, begin, end);
+}
+void backward_rows(const LayerNormBwd<float>& a, const float* add, std::int64_t begin,
+                   std::int64_t end, float* dw, float* db) {
+  HWY_DYNAMIC_DISPATCH(backward_rows_f32)(a, add, begin, end, dw, db);
+}
+void backward_rows(const LayerNormBwd<double>& a, const double* add, std::int64_t begin,
+                   std::int64_t end, double* dw, double* db) {
+  HWY_DYNAMIC_DISPATCH(backward_rows_f64)(a, add, begin, end, dw, db);
 }
 
 constexpr std::int64_t kRowGrain = 16;
@@ -210,20 +248,13 @@ void reduce_chunks(const T* sums, std::int64_t chunks, std::int64_t stride, std:
   }
 }
 
-}  // namespace
-
+// `add` is added to dx; see backward_row. a.dx_mode is not looked at.
 template <class T>
-void layer_norm_fwd(Cpu, const LayerNormFwd<T>& a) {
-  parallel_for(a.rows, kRowGrain,
-               [&](std::int64_t begin, std::int64_t end) { forward_rows(a, begin, end); });
-}
-
-template <class T>
-void layer_norm_bwd(Cpu, const LayerNormBwd<T>& a) {
+void backward(const LayerNormBwd<T>& a, const T* add) {
   if (!a.dweight && !a.dbias) {
     if (!a.dx) return;
     parallel_for(a.rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-      backward_rows(a, begin, end, static_cast<T*>(nullptr), static_cast<T*>(nullptr));
+      backward_rows(a, add, begin, end, static_cast<T*>(nullptr), static_cast<T*>(nullptr));
     });
     return;
   }
@@ -236,7 +267,7 @@ void layer_norm_bwd(Cpu, const LayerNormBwd<T>& a) {
   parallel_for(chunks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t k = begin; k < end; ++k) {
       T* dweight = sums.data() + k * 2 * a.cols;
-      backward_rows(a, k * chunk_rows, std::min(a.rows, (k + 1) * chunk_rows), dweight,
+      backward_rows(a, add, k * chunk_rows, std::min(a.rows, (k + 1) * chunk_rows), dweight,
                     dweight + a.cols);
     }
   });
@@ -244,10 +275,51 @@ void layer_norm_bwd(Cpu, const LayerNormBwd<T>& a) {
   reduce_chunks(sums.data() + a.cols, chunks, 2 * a.cols, a.cols, a.dbias, a.dbias_mode);
 }
 
+}  // namespace
+
+template <class T>
+void layer_norm_fwd(Cpu, const LayerNormFwd<T>& a) {
+  parallel_for(a.rows, kRowGrain,
+               [&](std::int64_t begin, std::int64_t end) { forward_rows(a, begin, end); });
+}
+
+template <class T>
+void layer_norm_bwd(Cpu, const LayerNormBwd<T>& a) {
+  backward<T>(a, a.dx_mode == GradMode::kAccumulate ? a.dx : nullptr);
+}
+
+template <class T>
+void add_layer_norm_fwd(Cpu, const AddLayerNormFwd<T>& a) {
+  parallel_for(a.rows, kRowGrain,
+               [&](std::int64_t begin, std::int64_t end) { add_forward_rows(a, begin, end); });
+}
+
+template <class T>
+void add_layer_norm_bwd(Cpu, const AddLayerNormBwd<T>& a) {
+  backward<T>({.dy = a.dy,
+               .x = a.s,
+               .weight = a.weight,
+               .mean = a.mean,
+               .rstd = a.rstd,
+               .dx = a.dx,
+               .dx_mode = GradMode::kAssign,
+               .dweight = a.dweight,
+               .dbias = a.dbias,
+               .dweight_mode = a.dweight_mode,
+               .dbias_mode = a.dbias_mode,
+               .rows = a.rows,
+               .cols = a.cols},
+              a.ds);
+}
+
 template void layer_norm_fwd(Cpu, const LayerNormFwd<float>&);
 template void layer_norm_fwd(Cpu, const LayerNormFwd<double>&);
 template void layer_norm_bwd(Cpu, const LayerNormBwd<float>&);
 template void layer_norm_bwd(Cpu, const LayerNormBwd<double>&);
+template void add_layer_norm_fwd(Cpu, const AddLayerNormFwd<float>&);
+template void add_layer_norm_fwd(Cpu, const AddLayerNormFwd<double>&);
+template void add_layer_norm_bwd(Cpu, const AddLayerNormBwd<float>&);
+template void add_layer_norm_bwd(Cpu, const AddLayerNormBwd<double>&);
 
 }  // namespace onpa::kernels
 #endif  // HWY_ONCE

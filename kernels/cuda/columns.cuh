@@ -1,0 +1,69 @@
+// Second stage of sums over rows: partial sums of columns, one row of them per chunk of rows, are
+// added up in a fixed order. The first stages are in norm_bwd.cu and elementwise.cu.
+#pragma once
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/scalar.h"
+
+namespace onpa::gpu {
+
+/// Rows of one chunk, and how many chunks there are: fixed by the number of rows, so the bits of a
+/// sum are too.
+struct RowChunks {
+  std::int64_t rows, count;
+};
+/// At least `min_rows` a chunk, at most `max_count` chunks.
+constexpr RowChunks row_chunks(std::int64_t rows, std::int64_t min_rows, std::int64_t max_count) {
+  std::int64_t per_chunk = (rows + max_count - 1) / max_count;
+  per_chunk = (per_chunk + min_rows - 1) / min_rows * min_rows;
+  if (per_chunk == 0) per_chunk = min_rows;
+  return {per_chunk, (rows + per_chunk - 1) / per_chunk};
+}
+
+constexpr int kColumnWarps = 8;
+
+/// y[k][c] (+)= sum over chunks of partial[chunk][k * cols + c], for k < kOutputs; null y[k] are
+/// skipped.
+template <class T, int kOutputs>
+struct ColumnTotals {
+  const float* partial;  // (chunks, kOutputs * cols)
+  std::int64_t chunks, cols;
+  T* y[kOutputs];  // (cols)
+  kernels::GradMode mode[kOutputs];
+};
+
+template <class T, int kOutputs>
+__global__ void __launch_bounds__(kColumnWarps* kWarp)
+    column_totals_kernel(ColumnTotals<T, kOutputs> a) {
+  GPU_SHARED(sums, float[kColumnWarps][kWarp]);
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int k = blockIdx.y;
+  T* y = a.y[0];
+  kernels::GradMode mode = a.mode[0];
+  if constexpr (kOutputs > 1) {
+    if (k == 1) y = a.y[1], mode = a.mode[1];
+  }
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kWarp + lane;
+  const float* partial = a.partial + k * a.cols + column;
+  float sum = 0;
+  if (column < a.cols) {
+    for (std::int64_t chunk = warp; chunk < a.chunks; chunk += kColumnWarps) {
+      sum += partial[chunk * kOutputs * a.cols];
+    }
+  }
+  sums[warp][lane] = sum;
+  __syncthreads();
+  if (warp != 0 || column >= a.cols || y == nullptr) return;
+  for (int w = 1; w < kColumnWarps; ++w) sum += sums[w][lane];
+  if (mode == kernels::GradMode::kAccumulate) sum += static_cast<float>(y[column]);
+  y[column] = static_cast<T>(sum);
+}
+
+template <class T, int kOutputs>
+void launch_column_totals(kernels::Cuda dev, const ColumnTotals<T, kOutputs>& a) {
+  static_assert(kOutputs <= 2);
+  launch(column_totals_kernel<T, kOutputs>, dim3(blocks_for(a.cols, kWarp), kOutputs),
+         kColumnWarps * kWarp, 0, stream_of(dev), a);
+}
+
+}  // namespace onpa::gpu
