@@ -1,0 +1,77 @@
+// How far a bf16 kernel may be from the truth: as far as a plain bf16 program, times two or three.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/scalar.h"
+
+namespace onpa::testing {
+
+/// Rounding of stored intermediates, for references that are written once and run twice: the truth
+/// with Exact, a plain bf16 program with RoundedToBf16.
+struct Exact {
+  double operator()(double v) const { return v; }
+};
+struct RoundedToBf16 {
+  double operator()(double v) const { return static_cast<float>(bf16(static_cast<float>(v))); }
+};
+
+/// `values` as T and back: what a kernel on T sees of them.
+template <class T>
+std::vector<double> seen_as(const std::vector<double>& values) {
+  std::vector<double> out;
+  for (const double v : values) {
+    out.push_back(static_cast<double>(static_cast<float>(static_cast<T>(static_cast<float>(v)))));
+  }
+  return out;
+}
+template <class T>
+std::vector<T> cast_to(const std::vector<double>& values) {
+  std::vector<T> out;
+  for (const double v : values) out.push_back(static_cast<T>(static_cast<float>(v)));
+  return out;
+}
+
+/// Largest |a - b|; infinite where exactly one of the two is NaN, or they are different infinities.
+template <class T>
+double largest_error(const std::vector<T>& got, const std::vector<double>& want) {
+  EXPECT_EQ(got.size(), want.size());
+  double error = 0;
+  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+    const double g = static_cast<double>(static_cast<float>(got[i]));
+    if (std::isnan(g) && std::isnan(want[i])) continue;
+    if (g == want[i]) continue;
+    const double difference = std::abs(g - want[i]);
+    error = std::max(error, std::isfinite(difference) ? difference : INFINITY);
+  }
+  return error;
+}
+
+inline double largest_of(const std::vector<double>& values) {
+  double largest = 0;
+  for (const double v : values) {
+    if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
+  }
+  return largest;
+}
+
+/// Checks `got` against the float64 result `want`. float: the largest error is under `f32_bound`
+/// times the largest value. bf16: it is at most `factor` times that of `naive`, a bf16 program that
+/// rounds whatever it stores, or the last rounding alone where `naive` happens to be exact.
+template <class T>
+void expect_near(const std::vector<T>& got, const std::vector<double>& want,
+                 const std::vector<double>& naive, double f32_bound, double factor) {
+  const double size = largest_of(want);
+  double bound = f32_bound * size;
+  if constexpr (std::is_same_v<T, bf16>) {
+    constexpr double kHalfUlp = 0x1p-9;
+    bound = std::max(factor * largest_error(naive, want), kHalfUlp * size);
+  }
+  EXPECT_LE(largest_error(got, want), bound) << "largest value " << size;
+}
+
+}  // namespace onpa::testing
