@@ -35,7 +35,7 @@ GPU_FN void store_piece(T* to, bool whole, std::int64_t count, const float (&v)[
 /// its elements before it writes them.
 template <class T, int kInputs>
 struct Map {
-  const T* in[kInputs];
+  const T* in[kInputs > 0 ? kInputs : 1];
   T* out;
   std::int64_t n;
   bool accumulate;
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kMapThreads) map_kernel(Map<T, kInputs> a, F f
   const std::int64_t count = a.n - i;
   if (count <= 0) return;
   const bool whole = a.aligned && count >= kV;
-  float in[kInputs][kV], out[kV];
+  float in[kInputs > 0 ? kInputs : 1][kV], out[kV];
 #pragma unroll
   for (int k = 0; k < kInputs; ++k) load_piece(a.in[k] + i, whole, count, in[k]);
   if (a.accumulate) load_piece(a.out + i, whole, count, out);

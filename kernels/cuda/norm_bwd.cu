@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kRowThreads) layer_norm_dparam_sweep_kernel(Bw
 // Enough chunks to fill a large GPU a few times over, few enough that their sums are small beside
 // the rows.
 gpu::RowChunks chunks_of(std::int64_t rows) {
-  return gpu::row_chunks(rows, kRowWarps, 768);
+  return gpu::row_chunks(rows, 2 * kRowWarps, 768);
 }
 
 template <class T>

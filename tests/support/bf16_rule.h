@@ -68,7 +68,7 @@ void expect_near(const std::vector<T>& got, const std::vector<double>& want,
   const double size = largest_of(want);
   double bound = f32_bound * size;
   if constexpr (std::is_same_v<T, bf16>) {
-    constexpr double kHalfUlp = 0x1p-9;
+    constexpr double kHalfUlp = 0x1p-8;
     bound = std::max(factor * largest_error(naive, want), kHalfUlp * size);
   }
   EXPECT_LE(largest_error(got, want), bound) << "largest value " << size;
