@@ -7,17 +7,9 @@
 #include "bench/roofline.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
 
 namespace onpa::bench {
 namespace {
-
-std::vector<float> normal(std::int64_t n, std::uint64_t seed) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<float> out(static_cast<std::size_t>(n));
-  for (float& v : out) v = static_cast<float>(rng.normal());
-  return out;
-}
 
 struct Problem {
   std::int64_t tokens, heads, dim;
@@ -26,10 +18,10 @@ struct Problem {
       : tokens(state.range(0)),
         heads(state.range(1)),
         dim(state.range(2)),
-        qkv(normal(tokens * 3 * heads * dim, 1)),
+        qkv(normal_values(tokens * 3 * heads * dim, 1)),
         y(static_cast<std::size_t>(tokens * heads * dim)),
         lse(static_cast<std::size_t>(tokens * heads)),
-        dy(normal(tokens * heads * dim, 2)),
+        dy(normal_values(tokens * heads * dim, 2)),
         dqkv(qkv.size()) {}
   void forward() {
     kernels::attention_fwd<float>(kernels::Cpu{}, {.qkv = qkv.data(),
@@ -56,11 +48,8 @@ struct Problem {
                                                    .scale = 0.125f});
   }
   void report(benchmark::State& state, double products) const {
-    const double flops = products * 2.0 * static_cast<double>(tokens * tokens * heads * dim) *
-                         static_cast<double>(state.iterations());
-    state.counters["GFLOPS"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsRate);
-    state.counters["share_of_fma_peak"] = benchmark::Counter(
-        flops * 1e-9 / peak_gflops(static_cast<int>(state.range(3))), benchmark::Counter::kIsRate);
+    report_flops(state, products * 2.0 * static_cast<double>(tokens * tokens * heads * dim),
+                 static_cast<int>(state.range(3)));
   }
 };
 

@@ -32,11 +32,7 @@ struct Product {
 };
 
 void report(benchmark::State& state, const Product& p) {
-  const double flops =
-      2.0 * static_cast<double>(p.m * p.n * p.k) * static_cast<double>(state.iterations());
-  state.counters["gflops"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsRate);
-  state.counters["share_of_fma_peak"] = benchmark::Counter(
-      flops * 1e-9 / bench::peak_gflops(kernels::thread_count()), benchmark::Counter::kIsRate);
+  bench::report_flops(state, 2.0 * static_cast<double>(p.m * p.n * p.k), kernels::thread_count());
 }
 
 void run(benchmark::State& state, const Product& p) {

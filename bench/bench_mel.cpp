@@ -9,7 +9,6 @@
 #include "bench/roofline.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/mel.h"
-#include "kernels/philox.h"
 
 namespace onpa::bench {
 namespace {
@@ -20,10 +19,8 @@ void mel_forward(benchmark::State& state) {
   const std::int64_t seconds = state.range(0), batch = state.range(1);
   const auto threads = static_cast<int>(state.range(2));
   const std::int64_t samples = seconds * kRateHz, frames = 1 + (samples - 1) / 320;
-  std::vector<float> wave(static_cast<std::size_t>(batch * samples)),
-      y(static_cast<std::size_t>(batch * 128 * frames));
-  Philox rng({.seed = 1, .stream = kStreamTest});
-  for (float& v : wave) v = static_cast<float>(0.1 * rng.normal());
+  const std::vector<float> wave = normal_values(batch * samples, 1, 0.1);
+  std::vector<float> y(static_cast<std::size_t>(batch * 128 * frames));
   const kernels::MelBank bank = kernels::make_mel_bank(128, 1024, kRateHz, 0, 15000);
   const int before = kernels::thread_count();
   kernels::set_thread_count(threads);
@@ -47,13 +44,10 @@ void mel_forward(benchmark::State& state) {
   kernels::set_thread_count(before);
   constexpr double kFlopsPerFrame = 2.5 * 1024 * 10 + 3 * 513 + 2 * 947 + 3 * 800 + 20 * 128;
   const double clips = static_cast<double>(batch) * static_cast<double>(state.iterations());
-  const double flops = clips * static_cast<double>(frames) * kFlopsPerFrame;
   state.counters["clips/s"] = benchmark::Counter(clips, benchmark::Counter::kIsRate);
   state.counters["x_realtime"] =
       benchmark::Counter(clips * static_cast<double>(seconds), benchmark::Counter::kIsRate);
-  state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsRate);
-  state.counters["share_of_fma_peak"] =
-      benchmark::Counter(flops * 1e-9 / peak_gflops(threads), benchmark::Counter::kIsRate);
+  report_flops(state, static_cast<double>(batch * frames) * kFlopsPerFrame, threads);
 }
 BENCHMARK(mel_forward)
     ->ArgNames({"seconds", "batch", "threads"})

@@ -6,19 +6,10 @@
 #include <vector>
 
 #include "bench/roofline.h"
-#include "kernels/cpu/parallel.h"
 #include "kernels/norm.h"
-#include "kernels/philox.h"
 
 namespace onpa::bench {
 namespace {
-
-std::vector<float> normal(std::int64_t n, std::uint64_t seed) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  std::vector<float> out(static_cast<std::size_t>(n));
-  for (float& v : out) v = static_cast<float>(rng.normal());
-  return out;
-}
 
 struct Problem {
   std::int64_t rows, cols;
@@ -26,13 +17,13 @@ struct Problem {
   explicit Problem(const benchmark::State& state)
       : rows(state.range(0)),
         cols(state.range(1)),
-        x(normal(rows * cols, 1)),
-        weight(normal(cols, 2)),
-        bias(normal(cols, 3)),
+        x(normal_values(rows * cols, 1)),
+        weight(normal_values(cols, 2)),
+        bias(normal_values(cols, 3)),
         y(x.size()),
         mean(static_cast<std::size_t>(rows)),
         rstd(mean.size()),
-        dy(normal(rows * cols, 4)),
+        dy(normal_values(rows * cols, 4)),
         dx(x.size()),
         dweight(bias.size()),
         dbias(bias.size()) {}
@@ -63,11 +54,7 @@ struct Problem {
                                                     .cols = cols});
   }
   void report(benchmark::State& state, double arrays) const {
-    const double gigabytes =
-        arrays * 4e-9 * static_cast<double>(rows * cols) * static_cast<double>(state.iterations());
-    state.counters["GB"] = benchmark::Counter(gigabytes, benchmark::Counter::kIsRate);
-    state.counters["share_of_copy"] =
-        benchmark::Counter(gigabytes / copy_gigabytes_per_second(), benchmark::Counter::kIsRate);
+    report_bytes(state, arrays * 4 * static_cast<double>(rows * cols));
   }
 };
 

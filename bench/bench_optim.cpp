@@ -27,11 +27,7 @@ std::vector<float> filled(std::int64_t n, float value) {
 
 // `arrays`: floats read plus floats written for each parameter.
 void report(benchmark::State& state, double arrays) {
-  const double gigabytes =
-      arrays * 4e-9 * static_cast<double>(state.range(0)) * static_cast<double>(state.iterations());
-  state.counters["GB"] = benchmark::Counter(gigabytes, benchmark::Counter::kIsRate);
-  state.counters["share_of_copy"] =
-      benchmark::Counter(gigabytes / copy_gigabytes_per_second(), benchmark::Counter::kIsRate);
+  report_bytes(state, arrays * 4 * static_cast<double>(state.range(0)));
 }
 
 void adamw(benchmark::State& state) {

@@ -31,10 +31,7 @@ Tensor random_tensor(const Shape& shape) {
 // `flop` is what one iteration needs: two per multiply-add of the layers and of attention's two
 // products, without what its backward pass works out again.
 void report(benchmark::State& state, double flop, std::int64_t samples) {
-  const double rate = flop * 1e-9 * static_cast<double>(state.iterations());
-  state.counters["gflops"] = benchmark::Counter(rate, benchmark::Counter::kIsRate);
-  state.counters["share_of_fma_peak"] = benchmark::Counter(
-      rate / bench::peak_gflops(kernels::thread_count()), benchmark::Counter::kIsRate);
+  bench::report_flops(state, flop, kernels::thread_count());
   state.counters["samples_per_second"] = benchmark::Counter(
       static_cast<double>(samples * state.iterations()), benchmark::Counter::kIsRate);
   state.counters["peak_tensor_mib"] = static_cast<double>(memory_stats().peak_bytes) / (1 << 20);

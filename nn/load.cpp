@@ -58,12 +58,4 @@ LoadReport load_parameters(Module& module, const io::NamedTensors& tensors, bool
   return report;
 }
 
-io::NamedTensors named_tensors(const Module& module) {
-  io::NamedTensors out;
-  for (const NamedParameter& parameter : module.parameters()) {
-    out.emplace_back(parameter.name, parameter.tensor.detach());
-  }
-  return out;
-}
-
 }  // namespace onpa::nn

@@ -21,7 +21,4 @@ struct LoadReport {
 /// names.
 LoadReport load_parameters(Module& module, const io::NamedTensors& tensors, bool strict = true);
 
-/// Name and value of every parameter, sharing memory, for io::write_safetensors.
-io::NamedTensors named_tensors(const Module& module);
-
 }  // namespace onpa::nn

@@ -3,8 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "nn/load.h"
 #include "nn/passt.h"
+#include "tensor/io/safetensors.h"
 #include "tests/apps/train_support.h"
 #include "tests/support/hash_fill.h"
 
@@ -21,8 +21,8 @@ class BareWeights : public ::testing::Test {
     config.mlp = 256;
     config.outputs = 3;
     nn::Passt model(config);
-    onpa::testing::hash_fill_parameters(model);
-    for (const auto& [name, tensor] : nn::named_tensors(model)) tensors_.emplace_back(name, tensor);
+    hash_fill_parameters(model);
+    for (const auto& p : model.parameters()) tensors_.emplace_back(p.name, p.tensor.detach());
     audio_data(folder_ / "audio", 1);
   }
   CommandResult predict(const io::NamedTensors& tensors) {

@@ -74,13 +74,5 @@ TEST(Load, RejectsRepeatedNamesAndIntegers) {
   EXPECT_NE(message_of(linear, tensors).find("bias is i32"), std::string::npos);
 }
 
-TEST(Load, NamedTensorsShareMemory) {
-  Linear linear(3, 2);
-  const io::NamedTensors tensors = named_tensors(linear);
-  ASSERT_EQ(tensors.size(), 2u);
-  EXPECT_EQ(tensors[0].second.data<float>(), linear.weight().data<float>());
-  EXPECT_FALSE(tensors[0].second.requires_grad());
-}
-
 }  // namespace
 }  // namespace onpa::nn
