@@ -5,6 +5,7 @@
 
 #include "kernels/elementwise.h"
 #include "tensor/dispatch.h"
+#include "tensor/memory_plan.h"
 
 namespace onpa {
 namespace {
@@ -81,7 +82,7 @@ void accumulate_grad(const Tensor& x, Tensor g) {
     return;
   }
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::axpby<T>(dev, {.a = target.tensor.data<T>(),
                               .b = g.data<T>(),
                               .y = target.tensor.data<T>(),
@@ -98,7 +99,7 @@ void backward(const Tensor& loss, double seed) {
   ONPA_CHECK(loss.requires_grad(),
              "backward: the loss depends on nothing that requires a gradient");
   auto pending = count_consumers(loss.node());
-  accumulate_grad(loss, Tensor::full(loss.shape(), seed, loss.dtype()));
+  accumulate_grad(loss, Tensor::full(loss.shape(), seed, loss.dtype(), loss.device()));
 
   std::vector<NodePtr> ready{loss.node()};
   while (!ready.empty()) {

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "tensor/device_memory.h"
+#include "tensor/step_memory.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define ONPA_CACHE_BLOCKS 0  // let the sanitizer see every free
@@ -25,9 +27,10 @@ struct BlockCache {
   MemoryStats stats;
 };
 
-BlockCache& cache() {
-  static BlockCache* instance = new BlockCache;  // never destroyed: tensors may outlive statics
-  return *instance;
+BlockCache& cache(DeviceKind device) {
+  // Never destroyed: tensors may outlive statics.
+  static BlockCache* instances = new BlockCache[2];
+  return instances[device == DeviceKind::kCuda ? 1 : 0];
 }
 
 // Rounds up so that slightly different sizes share blocks: to 64 B, then to 1/8 of a power of two.
@@ -37,9 +40,18 @@ std::size_t capacity_for(std::size_t bytes) {
   return std::max(kAlignment, (bytes + step - 1) / step * step);
 }
 
-void drop_cached(BlockCache& c) {
+// Null if there is not enough.
+void* allocate_block(std::size_t capacity, DeviceKind device) {
+  return device == DeviceKind::kCpu ? std::aligned_alloc(kAlignment, capacity)
+                                    : detail::allocate_device_block(capacity);
+}
+void free_block(void* block, DeviceKind device) {
+  device == DeviceKind::kCpu ? std::free(block) : detail::free_device_block(block);
+}
+
+void drop_cached(BlockCache& c, DeviceKind device) {
   for (auto& [capacity, blocks] : c.free_blocks) {
-    for (void* block : blocks) std::free(block);
+    for (void* block : blocks) free_block(block, device);
   }
   c.free_blocks.clear();
   c.stats.cached_bytes = 0;
@@ -48,8 +60,11 @@ void drop_cached(BlockCache& c) {
 }  // namespace
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device) {
-  ONPA_CHECK(device == DeviceKind::kCpu, "storage: this build has no CUDA");
-  BlockCache& c = cache();
+  if (const auto& memory = detail::step_memory(); memory && device == DeviceKind::kCuda) {
+    void* data = memory->allocate(bytes);
+    return std::shared_ptr<Storage>(new Storage(data, bytes, bytes, device, memory));
+  }
+  BlockCache& c = cache(device);
   const std::size_t capacity = capacity_for(bytes);
   std::lock_guard lock(c.mutex);
   void* data = nullptr;
@@ -58,13 +73,14 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device)
     it->second.pop_back();
     c.stats.cached_bytes -= capacity;
   } else {
-    data = std::aligned_alloc(kAlignment, capacity);
+    data = allocate_block(capacity, device);
     if (data == nullptr) {
-      drop_cached(c);
-      data = std::aligned_alloc(kAlignment, capacity);
+      drop_cached(c, device);
+      data = allocate_block(capacity, device);
     }
     if (data == nullptr) {
-      fail(ExitCode::kOutOfMemory, "out of memory: ", bytes >> 20, " MiB asked for, ",
+      fail(ExitCode::kOutOfMemory, "out of memory",
+           device == DeviceKind::kCuda ? " on the GPU" : "", ": ", bytes >> 20, " MiB asked for, ",
            c.stats.live_bytes >> 20, " MiB in use; lower train.batch_size");
     }
   }
@@ -74,33 +90,37 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device)
 }
 
 Storage::~Storage() {
-  BlockCache& c = cache();
+  if (owner_) {
+    owner_->release(data_);
+    return;
+  }
+  BlockCache& c = cache(device_);
   std::lock_guard lock(c.mutex);
   c.stats.live_bytes -= capacity_;
   if (ONPA_CACHE_BLOCKS) {
     c.free_blocks[capacity_].push_back(data_);
     c.stats.cached_bytes += capacity_;
   } else {
-    std::free(data_);
+    free_block(data_, device_);
   }
 }
 
-MemoryStats memory_stats() {
-  BlockCache& c = cache();
+MemoryStats memory_stats(DeviceKind device) {
+  BlockCache& c = cache(device);
   std::lock_guard lock(c.mutex);
   return c.stats;
 }
 
-void reset_peak_memory() {
-  BlockCache& c = cache();
+void reset_peak_memory(DeviceKind device) {
+  BlockCache& c = cache(device);
   std::lock_guard lock(c.mutex);
   c.stats.peak_bytes = c.stats.live_bytes;
 }
 
-void release_cached_memory() {
-  BlockCache& c = cache();
+void release_cached_memory(DeviceKind device) {
+  BlockCache& c = cache(device);
   std::lock_guard lock(c.mutex);
-  drop_cached(c);
+  drop_cached(c, device);
 }
 
 }  // namespace onpa

@@ -1,18 +1,25 @@
 // Reference-counted memory blocks with reuse: a freed block is kept for the next request of its
-// size, so a training step after the first asks the system for nothing.
+// size, so a training step after the first asks the system for nothing. On the GPU a block may be
+// handed out again while queued work still reads it: all work is in the order of one stream.
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 namespace onpa {
 
 enum class DeviceKind : unsigned char { kCpu, kCuda };
 
+namespace detail {
+class StepMemory;
+}
+
 class Storage {
  public:
-  /// `bytes` of uninitialised memory aligned to 64 bytes; never null, also for 0 bytes.
-  /// Throws Error (kOutOfMemory) naming the size if there is none.
+  /// `bytes` of uninitialised memory, aligned to 64 bytes (256 on the GPU); never null, also for 0
+  /// bytes. While a step is planned or run in its arena, GPU memory comes from there.
+  /// Throws Error: kOutOfMemory naming the size if there is none, kDevice without a GPU.
   static std::shared_ptr<Storage> allocate(std::size_t bytes, DeviceKind device);
   ~Storage();
   Storage(const Storage&) = delete;
@@ -23,23 +30,30 @@ class Storage {
   DeviceKind device() const { return device_; }
 
  private:
-  Storage(void* data, std::size_t bytes, std::size_t capacity, DeviceKind device)
-      : data_(data), bytes_(bytes), capacity_(capacity), device_(device) {}
+  Storage(void* data, std::size_t bytes, std::size_t capacity, DeviceKind device,
+          std::shared_ptr<detail::StepMemory> owner = nullptr)
+      : data_(data),
+        bytes_(bytes),
+        capacity_(capacity),
+        device_(device),
+        owner_(std::move(owner)) {}
 
   void* data_;
   std::size_t bytes_, capacity_;
   DeviceKind device_;
+  std::shared_ptr<detail::StepMemory> owner_;  // null: the block goes back to the cache
 };
 
-/// Bytes that live tensors hold on the CPU, now and at most since the last reset.
+/// Bytes that live tensors hold on a device, now and at most since the last reset; memory of step
+/// arenas counts as one block each.
 struct MemoryStats {
   std::size_t live_bytes = 0;
   std::size_t peak_bytes = 0;
   std::size_t cached_bytes = 0;  // freed blocks kept for reuse
 };
-MemoryStats memory_stats();
-void reset_peak_memory();
+MemoryStats memory_stats(DeviceKind device = DeviceKind::kCpu);
+void reset_peak_memory(DeviceKind device = DeviceKind::kCpu);
 /// Returns all cached blocks to the system.
-void release_cached_memory();
+void release_cached_memory(DeviceKind device = DeviceKind::kCpu);
 
 }  // namespace onpa

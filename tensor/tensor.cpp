@@ -1,8 +1,9 @@
 #include "tensor/tensor.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "kernels/convert.h"
+#include "tensor/device.h"
 #include "tensor/dispatch.h"
 
 namespace onpa {
@@ -22,17 +23,24 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, DeviceKind device) {
   return out;
 }
 
-Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
-  Tensor out = empty(shape, dtype);
-  with_float(dtype,
-             [&]<class T>() { std::fill_n(out.data<T>(), out.numel(), static_cast<T>(value)); });
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, DeviceKind device) {
+  Tensor out = empty(shape, dtype, device);
+  on_device(device, [&](auto dev) {
+    with_float(dev, dtype, [&]<class T>() {
+      kernels::fill<T>(
+          dev, {.y = out.data<T>(), .value = static_cast<stat_t<T>>(value), .n = out.numel()});
+    });
+  });
   return out;
 }
 
 double Tensor::item() const {
   ONPA_CHECK(defined() && numel_ == 1, "item() of a tensor of shape ", shape_);
+  if (device() == DeviceKind::kCuda) {
+    return (dtype_ == DType::kBF16 ? to(DType::kF32) : *this).to(DeviceKind::kCpu).item();
+  }
   double value = 0;
-  with_float(dtype_, [&]<class T>() { value = static_cast<double>(*data<T>()); });
+  with_float(kernels::Cpu{}, dtype_, [&]<class T>() { value = static_cast<double>(*data<T>()); });
   return value;
 }
 
@@ -68,23 +76,31 @@ Tensor Tensor::clone() const {
 
 Tensor Tensor::to(DType dtype) const {
   Tensor out = empty(shape_, dtype, device());
-  with_float(dtype_, [&]<class From>() {
-    with_float(dtype, [&]<class To>() {
-      std::transform(data<From>(), data<From>() + numel_, out.data<To>(),
-                     [](From v) { return static_cast<To>(v); });
+  on_device(device(), [&](auto dev) {
+    with_float(dev, dtype_, [&]<class From>() {
+      with_float(dev, dtype, [&]<class To>() {
+        kernels::convert<From, To>(dev, {.x = data<From>(), .y = out.data<To>(), .n = numel_});
+      });
     });
   });
+  return out;
+}
+
+Tensor Tensor::to(DeviceKind device) const {
+  if (device == this->device()) return detach();
+  Tensor out = empty(shape_, dtype_, device);
+  out.copy_from(*this);
   return out;
 }
 
 void Tensor::copy_from(const Tensor& source) const {
   ONPA_CHECK(source.shape_ == shape_ && source.dtype_ == dtype_, "copy_from: ", source.shape_, " ",
              name_of(source.dtype_), " into ", shape_, " ", name_of(dtype_));
-  if (numel_ > 0) std::memmove(bytes(), source.bytes(), byte_count());
+  copy_bytes(bytes(), device(), source.bytes(), source.device(), byte_count());
 }
 
 void Tensor::zero() const {
-  if (numel_ > 0) std::memset(bytes(), 0, byte_count());
+  zero_bytes(bytes(), device(), byte_count());
 }
 
 Tensor& Tensor::set_requires_grad(bool value) {

@@ -40,7 +40,8 @@ class Tensor {
                       DeviceKind device = DeviceKind::kCpu);
   static Tensor zeros(const Shape& shape, DType dtype = DType::kF32,
                       DeviceKind device = DeviceKind::kCpu);
-  static Tensor full(const Shape& shape, double value, DType dtype = DType::kF32);
+  static Tensor full(const Shape& shape, double value, DType dtype = DType::kF32,
+                     DeviceKind device = DeviceKind::kCpu);
   /// A copy of `values`; throws Error if the count is not shape.numel().
   template <class T>
   static Tensor from(const Shape& shape, std::span<const T> values);
@@ -56,20 +57,23 @@ class Tensor {
   DType dtype() const { return dtype_; }
   DeviceKind device() const { return storage_->device(); }
 
-  /// Pointer to the first element. Throws Error if T is not the dtype.
+  /// Pointer to the first element, on device(). Throws Error if T is not the dtype.
   template <class T>
   T* data() const {
     ONPA_CHECK(defined() && DTypeOf<T>::value == dtype_, "tensor of ",
                defined() ? name_of(dtype_) : "nothing", " read as ", name_of(DTypeOf<T>::value));
     return reinterpret_cast<T*>(bytes());
   }
+  /// The elements, which must be on the CPU.
   template <class T>
   std::span<T> span() const {
-    return {data<T>(), static_cast<std::size_t>(numel_)};
+    T* first = data<T>();
+    ONPA_CHECK(device() == DeviceKind::kCpu, "tensor ", shape_, " is on the GPU; copy it first");
+    return {first, static_cast<std::size_t>(numel_)};
   }
   std::byte* bytes() const { return static_cast<std::byte*>(storage_->data()) + offset_bytes_; }
   std::size_t byte_count() const { return static_cast<std::size_t>(numel_) * size_of(dtype_); }
-  /// The single value of a tensor with one element, as double.
+  /// The single value of a tensor with one element, as double; waits for the GPU if it is there.
   double item() const;
   template <class T>
   std::vector<T> to_vector() const {
@@ -85,9 +89,11 @@ class Tensor {
   Tensor slice(std::int64_t begin, std::int64_t end) const;
   /// A copy in new memory, no gradient history.
   Tensor clone() const;
-  /// A copy converted to `dtype` (f32 and f64), no gradient history.
+  /// A copy converted to `dtype` (f32, f64 on the CPU; f32, bf16 on the GPU), no gradient history.
   Tensor to(DType dtype) const;
-  /// Copies the values of `source` (same shape and dtype) into this memory.
+  /// A copy on `device`, or this tensor if it is there already; no gradient history.
+  Tensor to(DeviceKind device) const;
+  /// Copies the values of `source` (same shape and dtype, any device) into this memory.
   void copy_from(const Tensor& source) const;
   void zero() const;
   /// Handles that share this memory, including this one.

@@ -10,7 +10,7 @@ Tensor activate(const char* op, const Tensor& x, kernels::Activation activation)
   ONPA_CHECK(x.defined(), op, ": x is undefined");
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::activation_fwd<T>(
           dev, {.x = x.data<T>(), .y = y.data<T>(), .n = x.numel(), .activation = activation});
     });
@@ -18,7 +18,7 @@ Tensor activate(const char* op, const Tensor& x, kernels::Activation activation)
   return record(y, {x}, [x, activation](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
     on_device(x.device(), [&](auto dev) {
-      with_float(x.dtype(), [&]<class T>() {
+      with_float(dev, x.dtype(), [&]<class T>() {
         kernels::activation_bwd<T>(dev, {.dy = dy.data<T>(),
                                          .x = x.data<T>(),
                                          .dx = dx.data<T>(),
@@ -48,7 +48,7 @@ Tensor dropout(const Tensor& x, float p, const RngKey& key) {
   const auto apply = [rows, cols, p, key](const Tensor& from, const Tensor& to,
                                           kernels::GradMode mode) {
     on_device(from.device(), [&](auto dev) {
-      with_float(from.dtype(), [&]<class T>() {
+      with_float(dev, from.dtype(), [&]<class T>() {
         kernels::dropout<T>(dev, {.x = from.data<T>(),
                                   .y = to.data<T>(),
                                   .mode = mode,

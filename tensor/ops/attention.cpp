@@ -21,12 +21,12 @@ Tensor attention(const Tensor& qkv, std::int64_t heads, std::int64_t queries) {
   const std::int64_t width = qkv.size(2) / 3, head_dim = width / heads;
   const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   Tensor y = Tensor::empty({batch, queries, width}, qkv.dtype(), qkv.device());
-  const Tensor lse = Tensor::empty({batch, heads, queries}, qkv.dtype(), qkv.device());
+  const Tensor lse = Tensor::empty({batch, heads, queries}, stat_dtype(qkv.dtype()), qkv.device());
   on_device(qkv.device(), [&](auto dev) {
-    with_float(qkv.dtype(), [&]<class T>() {
+    with_float(dev, qkv.dtype(), [&]<class T>() {
       kernels::attention_fwd<T>(dev, {.qkv = qkv.data<T>(),
                                       .y = y.data<T>(),
-                                      .lse = lse.data<T>(),
+                                      .lse = lse.data<stat_t<T>>(),
                                       .batch = batch,
                                       .tokens = tokens,
                                       .heads = heads,
@@ -38,11 +38,11 @@ Tensor attention(const Tensor& qkv, std::int64_t heads, std::int64_t queries) {
   return record(y, {qkv}, [qkv, y = y.detach(), lse, heads, head_dim, scale](const Tensor& dy) {
     Tensor dqkv = Tensor::empty(qkv.shape(), qkv.dtype(), qkv.device());
     on_device(qkv.device(), [&](auto dev) {
-      with_float(qkv.dtype(), [&]<class T>() {
+      with_float(dev, qkv.dtype(), [&]<class T>() {
         kernels::attention_bwd<T>(dev, {.dy = dy.data<T>(),
                                         .qkv = qkv.data<T>(),
                                         .y = y.data<T>(),
-                                        .lse = lse.data<T>(),
+                                        .lse = lse.data<stat_t<T>>(),
                                         .dqkv = dqkv.data<T>(),
                                         .batch = qkv.size(0),
                                         .tokens = qkv.size(1),

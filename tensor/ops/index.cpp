@@ -32,14 +32,14 @@ Tensor leading_rows(const Tensor& x, std::int64_t count) {
   check_leading("leading_rows", x, count);
   Tensor y = Tensor::empty({x.size(0), count, x.size(2)}, x.dtype(), x.device());
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::leading_rows_fwd(dev, leading_tokens<T>(x.shape(), count, x, {y}));
     });
   });
   return record(y, {x}, [x, count](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
     on_device(x.device(), [&](auto dev) {
-      with_float(x.dtype(), [&]<class T>() {
+      with_float(dev, x.dtype(), [&]<class T>() {
         kernels::leading_rows_bwd(dev, leading_tokens<T>(x.shape(), count, dy, dx));
       });
     });
@@ -50,14 +50,14 @@ Tensor leading_mean(const Tensor& x, std::int64_t count) {
   check_leading("leading_mean", x, count);
   Tensor y = Tensor::empty({x.size(0), x.size(2)}, x.dtype(), x.device());
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::leading_mean_fwd(dev, leading_tokens<T>(x.shape(), count, x, {y}));
     });
   });
   return record(y, {x}, [x, count](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
     on_device(x.device(), [&](auto dev) {
-      with_float(x.dtype(), [&]<class T>() {
+      with_float(dev, x.dtype(), [&]<class T>() {
         kernels::leading_mean_bwd(dev, leading_tokens<T>(x.shape(), count, dy, dx));
       });
     });

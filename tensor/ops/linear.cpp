@@ -15,7 +15,7 @@ void multiply_into(const GradTarget& target, const Tensor& a, Trans trans_a, con
                    Trans trans_b, std::int64_t m, std::int64_t n, std::int64_t k) {
   if (!target) return;
   on_device(a.device(), [&](auto dev) {
-    with_float(a.dtype(), [&]<class T>() {
+    with_float(dev, a.dtype(), [&]<class T>() {
       kernels::gemm<T>(dev, {.trans_a = trans_a,
                              .trans_b = trans_b,
                              .m = m,
@@ -36,7 +36,7 @@ void add_column_sum(const GradTarget& target, const Tensor& dy, std::int64_t row
                     std::int64_t cols) {
   if (!target) return;
   on_device(dy.device(), [&](auto dev) {
-    with_float(dy.dtype(), [&]<class T>() {
+    with_float(dev, dy.dtype(), [&]<class T>() {
       kernels::column_sum<T>(dev, {.x = dy.data<T>(),
                                    .ldx = cols,
                                    .y = target.data<T>(),
@@ -53,7 +53,7 @@ Tensor through_activation(Tensor dy, const Tensor& pre_activation, Activation ac
   const Tensor out =
       dy.storage_use_count() == 1 ? dy : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
   on_device(dy.device(), [&](auto dev) {
-    with_float(dy.dtype(), [&]<class T>() {
+    with_float(dev, dy.dtype(), [&]<class T>() {
       kernels::activation_bwd<T>(dev, {.dy = dy.data<T>(),
                                        .x = pre_activation.data<T>(),
                                        .dx = out.data<T>(),
@@ -104,7 +104,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
                                     ? Tensor::empty(out_shape, x.dtype(), x.device())
                                     : Tensor();
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::gemm<T>(
           dev, {.trans_b = Trans::kYes,
                 .m = m,

@@ -11,18 +11,18 @@ Tensor loss(const Tensor& x, const Tensor& target, kernels::LossKind kind, float
   ONPA_CHECK(x.shape().rank() >= 1 && x.numel() > 0, "loss: input ", x.shape(),
              ", want at least one value");
   ONPA_CHECK(target.shape() == x.shape(), "loss: target ", target.shape(), ", want ", x.shape());
-  ONPA_CHECK(target.dtype() == x.dtype(), "loss: target is ", name_of(target.dtype()), ", want ",
-             name_of(x.dtype()));
+  ONPA_CHECK(target.dtype() == stat_dtype(x.dtype()), "loss: target is ", name_of(target.dtype()),
+             ", want ", name_of(stat_dtype(x.dtype())));
   ONPA_CHECK(target.device() == x.device(), "loss: target is on another device");
   ONPA_CHECK(kind != kernels::LossKind::kHuber || (std::isfinite(delta) && delta > 0),
              "loss: Huber delta ", delta, ", want a positive number");
   const std::int64_t cols = x.size(-1), rows = x.numel() / cols;
-  Tensor y = Tensor::empty({1}, x.dtype(), x.device());
+  Tensor y = Tensor::empty({1}, stat_dtype(x.dtype()), x.device());
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::loss_fwd<T>(dev, {.x = x.data<T>(),
-                                 .target = target.data<T>(),
-                                 .loss = y.data<T>(),
+                                 .target = target.data<stat_t<T>>(),
+                                 .loss = y.data<stat_t<T>>(),
                                  .rows = rows,
                                  .cols = cols,
                                  .kind = kind,
@@ -33,10 +33,10 @@ Tensor loss(const Tensor& x, const Tensor& target, kernels::LossKind kind, float
     const GradTarget dx = grad_target(x);
     if (!dx) return;
     on_device(x.device(), [&](auto dev) {
-      with_float(x.dtype(), [&]<class T>() {
-        kernels::loss_bwd<T>(dev, {.dloss = dy.data<T>(),
+      with_float(dev, x.dtype(), [&]<class T>() {
+        kernels::loss_bwd<T>(dev, {.dloss = dy.data<stat_t<T>>(),
                                    .x = x.data<T>(),
-                                   .target = target.data<T>(),
+                                   .target = target.data<stat_t<T>>(),
                                    .dx = dx.data<T>(),
                                    .mode = dx.mode,
                                    .rows = rows,

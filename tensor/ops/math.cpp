@@ -17,7 +17,7 @@ void check_same(const char* op, const Tensor& a, const Tensor& b) {
 Tensor combine(const Tensor& a, double alpha, const Tensor& b, double beta) {
   Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
   on_device(a.device(), [&](auto dev) {
-    with_float(a.dtype(), [&]<class T>() {
+    with_float(dev, a.dtype(), [&]<class T>() {
       kernels::axpby<T>(dev, {.a = a.data<T>(),
                               .b = b.defined() ? b.data<T>() : nullptr,
                               .y = y.data<T>(),
@@ -33,7 +33,7 @@ void add_product(const Tensor& dy, const Tensor& factor, const Tensor& into) {
   const GradTarget target = grad_target(into);
   if (!target) return;
   on_device(dy.device(), [&](auto dev) {
-    with_float(dy.dtype(), [&]<class T>() {
+    with_float(dev, dy.dtype(), [&]<class T>() {
       kernels::multiply<T>(dev, {.a = dy.data<T>(),
                                  .b = factor.data<T>(),
                                  .y = target.data<T>(),
@@ -46,7 +46,7 @@ void add_product(const Tensor& dy, const Tensor& factor, const Tensor& into) {
 Tensor scaled_sum(const Tensor& x, double alpha) {
   Tensor y = Tensor::empty({1}, x.dtype(), x.device());
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::sum<T>(dev, {.x = x.data<T>(),
                             .y = y.data<T>(),
                             .alpha = static_cast<stat_t<T>>(alpha),
@@ -56,7 +56,7 @@ Tensor scaled_sum(const Tensor& x, double alpha) {
   return record(y, {x}, [x, alpha](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
     on_device(x.device(), [&](auto dev) {
-      with_float(x.dtype(), [&]<class T>() {
+      with_float(dev, x.dtype(), [&]<class T>() {
         kernels::broadcast_scalar<T>(dev, {.x = dy.data<T>(),
                                            .y = dx.data<T>(),
                                            .alpha = static_cast<stat_t<T>>(alpha),
@@ -89,7 +89,7 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   check_same("mul", a, b);
   Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
   on_device(a.device(), [&](auto dev) {
-    with_float(a.dtype(), [&]<class T>() {
+    with_float(dev, a.dtype(), [&]<class T>() {
       kernels::multiply<T>(dev, {.a = a.data<T>(),
                                  .b = b.data<T>(),
                                  .y = y.data<T>(),

@@ -25,16 +25,16 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
   ONPA_CHECK(eps > 0, "layer_norm: eps is ", eps, ", want > 0");
   const std::int64_t rows = x.shape().rows(), cols = x.size(-1);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  const Tensor mean = Tensor::empty({rows}, x.dtype(), x.device());
-  const Tensor rstd = Tensor::empty({rows}, x.dtype(), x.device());
+  const Tensor mean = Tensor::empty({rows}, stat_dtype(x.dtype()), x.device());
+  const Tensor rstd = Tensor::empty({rows}, stat_dtype(x.dtype()), x.device());
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::layer_norm_fwd<T>(dev, {.x = x.data<T>(),
                                        .weight = weight.data<T>(),
                                        .bias = bias.data<T>(),
                                        .y = y.data<T>(),
-                                       .mean = mean.data<T>(),
-                                       .rstd = rstd.data<T>(),
+                                       .mean = mean.data<stat_t<T>>(),
+                                       .rstd = rstd.data<stat_t<T>>(),
                                        .rows = rows,
                                        .cols = cols,
                                        .eps = eps});
@@ -43,12 +43,12 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
   return record(y, {x, weight, bias}, [x, weight, bias, mean, rstd, rows, cols](const Tensor& dy) {
     const GradTarget dx = grad_target(x), dweight = grad_target(weight), dbias = grad_target(bias);
     on_device(x.device(), [&](auto dev) {
-      with_float(x.dtype(), [&]<class T>() {
+      with_float(dev, x.dtype(), [&]<class T>() {
         kernels::layer_norm_bwd<T>(dev, {.dy = dy.data<T>(),
                                          .x = x.data<T>(),
                                          .weight = weight.data<T>(),
-                                         .mean = mean.data<T>(),
-                                         .rstd = rstd.data<T>(),
+                                         .mean = mean.data<stat_t<T>>(),
+                                         .rstd = rstd.data<stat_t<T>>(),
                                          .dx = dx.data<T>(),
                                          .dx_mode = dx.mode,
                                          .dweight = dweight.data<T>(),

@@ -98,7 +98,7 @@ void patch_tokens_backward(const Tensor& dy, const Tensor& x, const PatchParams&
                    dprefix_pos = grad_target(p.prefix_pos), dfreq_pos = grad_target(p.freq_pos),
                    dtime_pos = grad_target(p.time_pos);
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::patch_tokens_bwd<T>(dev, {.in = patch_input<T>(x, p, grid, keep),
                                          .dy = dy.data<T>(),
                                          .dweight = dweight.data<T>(),
@@ -131,7 +131,7 @@ Tensor patch_tokens(const Tensor& x, const PatchParams& params, const PatchGrid&
   const std::int64_t width = p.weight.size(0);
   Tensor y = Tensor::empty({x.size(0), keep.numel() + 2, width}, x.dtype(), x.device());
   on_device(x.device(), [&](auto dev) {
-    with_float(x.dtype(), [&]<class T>() {
+    with_float(dev, x.dtype(), [&]<class T>() {
       kernels::patch_tokens_fwd<T>(dev, {.in = patch_input<T>(x, p, grid, keep),
                                          .weight = p.weight.data<T>(),
                                          .bias = p.bias.data<T>(),
