@@ -2,7 +2,7 @@
 # ONPA_CUDA_TOOLKIT, enables the language and defines
 #   onpa_cuda_toolkit      headers of the toolkit, for every target that calls the run time
 #   onpa_cuda_libraries    what an executable with real kernels links: cudart (static), cuBLASLt
-set(ONPA_CUDA AUTO CACHE STRING "Build the CUDA parts: AUTO (where a toolkit is found), ON or OFF")
+set(ONPA_CUDA OFF CACHE STRING "Build the CUDA parts: AUTO (where a toolkit is found), ON or OFF")
 set_property(CACHE ONPA_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(ONPA_CUDA_ARCHITECTURES "80-real;90" CACHE STRING
   "GPU architectures; one without -real also stores PTX, from which a driver builds for later GPUs")
