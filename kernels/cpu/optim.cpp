@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/error.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/optim.cpp"
@@ -163,7 +165,38 @@ HWY_EXPORT(sgd_range);
 HWY_EXPORT(sum_of_squares_chunk);
 HWY_EXPORT(average_range);
 
-void adamw(Cpu, const AdamW& a) {
+namespace {
+
+// `args` with what `state` replaces, and with clipping folded into grad_scale; nothing where the
+// gradient's norm is not finite.
+template <class Args>
+std::optional<Args> resolved(const Args& args, const char* name) {
+  ONPA_CHECK(args.grad_bf16 == nullptr && args.param_bf16 == nullptr, name,
+             ": bf16 gradients and weights are CUDA's, this is the CPU");
+  Args a = args;
+  if (a.state != nullptr) {
+    a.lr = a.state->lr;
+    a.clip_norm = a.state->clip_norm;
+    if constexpr (requires { a.step; }) {
+      a.step = static_cast<std::int64_t>(a.state->optimizer_step);
+    }
+  }
+  if (a.grad_sum_of_squares == nullptr) return a;
+  const double norm =
+      std::sqrt(*a.grad_sum_of_squares) * std::abs(static_cast<double>(a.grad_scale));
+  if (!std::isfinite(norm)) return std::nullopt;
+  if (a.clip_norm > 0) {
+    a.grad_scale = static_cast<float>(a.grad_scale * std::min(1.0, a.clip_norm / (norm + 1e-6)));
+  }
+  return a;
+}
+
+}  // namespace
+
+void adamw(Cpu, const AdamW& args) {
+  const std::optional<AdamW> checked = resolved(args, "adamw");
+  if (!checked) return;
+  const AdamW& a = *checked;
   const double step = static_cast<double>(a.step);
   const double correction1 = 1 - std::pow(a.beta1, step);
   const double correction2 = 1 - std::pow(a.beta2, step);
@@ -181,13 +214,17 @@ void adamw(Cpu, const AdamW& a) {
   });
 }
 
-void sgd(Cpu, const Sgd& a) {
+void sgd(Cpu, const Sgd& args) {
+  const std::optional<Sgd> checked = resolved(args, "sgd");
+  if (!checked) return;
+  const Sgd& a = *checked;
   parallel_for(a.n, kChunk, [&](std::int64_t begin, std::int64_t end) {
     HWY_DYNAMIC_DISPATCH(sgd_range)(a, begin, end);
   });
 }
 
 void sum_of_squares(Cpu, const SumOfSquares& a) {
+  ONPA_CHECK(a.x_bf16 == nullptr, "sum_of_squares: bf16 values are CUDA's, this is the CPU");
   const std::int64_t chunks = (a.n + kSumChunk - 1) / kSumChunk;
   std::vector<double> partial(static_cast<std::size_t>(chunks));
   parallel_for(chunks, 1, [&](std::int64_t begin, std::int64_t end) {

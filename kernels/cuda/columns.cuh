@@ -3,22 +3,10 @@
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/reduce.cuh"
 #include "kernels/scalar.h"
 
 namespace onpa::gpu {
-
-/// Rows of one chunk, and how many chunks there are: fixed by the number of rows, so the bits of a
-/// sum are too.
-struct RowChunks {
-  std::int64_t rows, count;
-};
-/// At least `min_rows` a chunk, at most `max_count` chunks.
-constexpr RowChunks row_chunks(std::int64_t rows, std::int64_t min_rows, std::int64_t max_count) {
-  std::int64_t per_chunk = (rows + max_count - 1) / max_count;
-  per_chunk = (per_chunk + min_rows - 1) / min_rows * min_rows;
-  if (per_chunk == 0) per_chunk = min_rows;
-  return {per_chunk, (rows + per_chunk - 1) / per_chunk};
-}
 
 constexpr int kColumnWarps = 8;
 

@@ -79,17 +79,15 @@ __global__ void __launch_bounds__(kColumnThreads) column_sum_kernel(ColumnSumArg
 }
 
 // Two blocks or so for each multiprocessor of a large GPU at a width of 768.
-gpu::RowChunks chunks_of(std::int64_t rows) {
-  return gpu::row_chunks(rows, 4 * gpu::kColumnWarps, 128);
+gpu::Chunks row_chunks(std::int64_t rows) {
+  return gpu::chunks_of(rows, 4 * gpu::kColumnWarps, 128);
 }
-
-constexpr std::int64_t kPerSumBlock = 16 * gpu::kTotalThreads;
 
 template <class T>
 __global__ void __launch_bounds__(gpu::kTotalThreads)
-    sum_kernel(const T* x, std::int64_t n, double* partial) {
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kPerSumBlock;
-  const std::int64_t last = min(first + kPerSumBlock, n);
+    sum_kernel(const T* x, std::int64_t n, std::int64_t chunk, double* partial) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * chunk;
+  const std::int64_t last = min(first + chunk, n);
   double sum = 0;
   for (std::int64_t i = first + threadIdx.x; i < last; i += gpu::kTotalThreads) {
     sum += static_cast<double>(static_cast<float>(x[i]));
@@ -123,14 +121,14 @@ void broadcast_scalar(Cuda dev, const BroadcastScalar<T>& a) {
 
 template <class T>
 std::size_t column_sum_workspace_bytes(Cuda, const ColumnSum<T>& a) {
-  return static_cast<std::size_t>(chunks_of(a.rows).count * a.cols) * sizeof(float);
+  return static_cast<std::size_t>(row_chunks(a.rows).count * a.cols) * sizeof(float);
 }
 
 template <class T>
 void column_sum(Cuda dev, const ColumnSum<T>& a) {
-  const gpu::RowChunks chunks = chunks_of(a.rows);
+  const gpu::Chunks chunks = row_chunks(a.rows);
   const ColumnSumArgs<T> args{a.x,    a.ldx,       a.rows,
-                              a.cols, chunks.rows, static_cast<float*>(a.workspace)};
+                              a.cols, chunks.size, static_cast<float*>(a.workspace)};
   const dim3 grid(gpu::blocks_for(a.cols, kWarp * kVec<T>), static_cast<unsigned>(chunks.count));
   const bool aligned = gpu::aligned16(a.x) && a.ldx % kVec<T> == 0 && a.cols % kVec<T> == 0;
   gpu::launch(aligned ? column_sum_kernel<T, true> : column_sum_kernel<T, false>, grid,
@@ -141,15 +139,15 @@ void column_sum(Cuda dev, const ColumnSum<T>& a) {
 
 template <class T>
 std::size_t sum_workspace_bytes(Cuda, const Sum<T>& a) {
-  return gpu::blocks_for(a.n, kPerSumBlock) * sizeof(double);
+  return static_cast<std::size_t>(gpu::total_chunks(a.n).count) * sizeof(double);
 }
 
 template <class T>
 void sum(Cuda dev, const Sum<T>& a) {
-  const unsigned blocks = gpu::blocks_for(a.n, kPerSumBlock);
-  gpu::launch(sum_kernel<T>, blocks, gpu::kTotalThreads, 0, gpu::stream_of(dev), a.x, a.n,
-              static_cast<double*>(a.workspace));
-  gpu::launch_total(dev, a.workspace, blocks, static_cast<double>(a.alpha), a.y);
+  const gpu::Chunks chunks = gpu::total_chunks(a.n);
+  gpu::launch(sum_kernel<T>, static_cast<unsigned>(chunks.count), gpu::kTotalThreads, 0,
+              gpu::stream_of(dev), a.x, a.n, chunks.size, static_cast<double*>(a.workspace));
+  gpu::launch_total(dev, a.workspace, chunks.count, static_cast<double>(a.alpha), a.y);
 }
 
 template void axpby<float>(Cuda, const Axpby<float>&);

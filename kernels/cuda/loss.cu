@@ -11,7 +11,6 @@ using gpu::kWarp;
 
 constexpr int kThreads = gpu::kTotalThreads;
 constexpr int kRowsPerBlock = kThreads / kWarp;  // cross-entropy: one warp a row
-constexpr std::int64_t kCellsPerBlock = 8 * kThreads;
 
 // Loss of one cell. BCE: max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow.
 template <LossKind kKind>
@@ -41,10 +40,11 @@ GPU_FN float cell_slope(float x, float t, float delta) {
 }
 
 template <LossKind kKind, class T>
-__global__ void __launch_bounds__(kThreads) cells_fwd_kernel(LossFwd<T> a, double* partial) {
+__global__ void __launch_bounds__(kThreads)
+    cells_fwd_kernel(LossFwd<T> a, std::int64_t chunk, double* partial) {
   const std::int64_t n = a.rows * a.cols;
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kCellsPerBlock;
-  const std::int64_t last = min(first + kCellsPerBlock, n);
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * chunk;
+  const std::int64_t last = min(first + chunk, n);
   double sum = 0;
   for (std::int64_t i = first + threadIdx.x; i < last; i += kThreads) {
     sum += cell_loss<kKind>(static_cast<float>(a.x[i]), a.target[i], a.delta);
@@ -83,11 +83,12 @@ GPU_FN RowStatistics row_statistics(const T* x, const float* t, std::int64_t col
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) rows_fwd_kernel(LossFwd<T> a, double* partial) {
-  const std::int64_t row =
-      static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;
+__global__ void __launch_bounds__(kThreads)
+    rows_fwd_kernel(LossFwd<T> a, std::int64_t chunk, double* partial) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * chunk;
+  const std::int64_t last = min(first + chunk, a.rows);
   double sum = 0;
-  if (row < a.rows) {
+  for (std::int64_t row = first + threadIdx.x / kWarp; row < last; row += kRowsPerBlock) {
     const T* x = a.x + row * a.cols;
     const float* t = a.target + row * a.cols;
     const RowStatistics s = row_statistics(x, t, a.cols);
@@ -117,31 +118,32 @@ __global__ void __launch_bounds__(kThreads) rows_bwd_kernel(LossBwd<T> a) {
   }
 }
 
-// What is summed and averaged over, cells or rows of classes, and the blocks of the first launch.
-struct Items {
-  std::int64_t count;
-  unsigned blocks;
-};
-Items items_of(LossKind kind, std::int64_t rows, std::int64_t cols) {
-  if (kind == LossKind::kCrossEntropy) return {rows, gpu::blocks_for(rows, kRowsPerBlock)};
-  return {rows * cols, gpu::blocks_for(rows * cols, kCellsPerBlock)};
+// What is summed and averaged over, cells or rows of classes, and how blocks share it.
+template <class T>
+std::int64_t items_of(const LossFwd<T>& a) {
+  return a.kind == LossKind::kCrossEntropy ? a.rows : a.rows * a.cols;
+}
+template <class T>
+gpu::Chunks loss_chunks(const LossFwd<T>& a) {
+  if (a.kind != LossKind::kCrossEntropy) return gpu::total_chunks(items_of(a));
+  return gpu::chunks_of(a.rows, kRowsPerBlock, 4 * gpu::kTotalThreads);
 }
 
 }  // namespace
 
 template <class T>
 std::size_t loss_fwd_workspace_bytes(Cuda, const LossFwd<T>& a) {
-  return items_of(a.kind, a.rows, a.cols).blocks * sizeof(double);
+  return static_cast<std::size_t>(loss_chunks(a).count) * sizeof(double);
 }
 
 template <class T>
 void loss_fwd(Cuda dev, const LossFwd<T>& a) {
-  const auto start = [&](void (*kernel)(LossFwd<T>, double*)) {
-    const Items items = items_of(a.kind, a.rows, a.cols);
-    gpu::launch(kernel, items.blocks, kThreads, 0, gpu::stream_of(dev), a,
-                static_cast<double*>(a.workspace));
+  const auto start = [&](void (*kernel)(LossFwd<T>, std::int64_t, double*)) {
+    const gpu::Chunks chunks = loss_chunks(a);
+    gpu::launch(kernel, static_cast<unsigned>(chunks.count), kThreads, 0, gpu::stream_of(dev), a,
+                chunks.size, static_cast<double*>(a.workspace));
     // Of nothing the mean is 0 / 0.
-    gpu::launch_total(dev, a.workspace, items.blocks, 1.0 / static_cast<double>(items.count),
+    gpu::launch_total(dev, a.workspace, chunks.count, 1.0 / static_cast<double>(items_of(a)),
                       a.loss);
   };
   switch (a.kind) {

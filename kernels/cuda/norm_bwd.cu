@@ -147,14 +147,14 @@ __global__ void __launch_bounds__(kRowThreads) layer_norm_dparam_sweep_kernel(Bw
 
 // Enough chunks to fill a large GPU a few times over, few enough that their sums are small beside
 // the rows.
-gpu::RowChunks chunks_of(std::int64_t rows) {
-  return gpu::row_chunks(rows, 2 * kRowWarps, 768);
+gpu::Chunks row_chunks(std::int64_t rows) {
+  return gpu::chunks_of(rows, 2 * kRowWarps, 768);
 }
 
 template <class T>
 void start(Cuda dev, const Bwd<T>& a) {
   const cudaStream_t stream = gpu::stream_of(dev);
-  const auto chunks = static_cast<unsigned>(chunks_of(a.rows).count);
+  const auto chunks = static_cast<unsigned>(row_chunks(a.rows).count);
   if (a.cols <= gpu::kMaxRegisterCols && a.cols % kVec<T> == 0 &&
       gpu::aligned16(a.dy, a.x, a.weight, a.add, a.dx)) {
     gpu::with_row_steps<T>(a.cols, [&](auto steps) {
@@ -175,7 +175,7 @@ void start(Cuda dev, const Bwd<T>& a) {
 template <class Args>
 std::size_t workspace_bytes(const Args& a) {
   if (a.dweight == nullptr && a.dbias == nullptr) return 0;
-  return static_cast<std::size_t>(chunks_of(a.rows).count * 2 * a.cols) * sizeof(float);
+  return static_cast<std::size_t>(row_chunks(a.rows).count * 2 * a.cols) * sizeof(float);
 }
 
 template <class T, class Args>
@@ -183,9 +183,9 @@ void backward(Cuda dev, const Args& a, const T* x, const T* add) {
   const bool params = a.dweight != nullptr || a.dbias != nullptr;
   if (!params && a.dx == nullptr) return;
   float* partial = params ? static_cast<float*>(a.workspace) : nullptr;
-  const gpu::RowChunks chunks = chunks_of(a.rows);
+  const gpu::Chunks chunks = row_chunks(a.rows);
   start<T>(dev,
-           {a.dy, x, a.weight, a.mean, a.rstd, add, a.dx, partial, a.rows, a.cols, chunks.rows});
+           {a.dy, x, a.weight, a.mean, a.rstd, add, a.dx, partial, a.rows, a.cols, chunks.size});
   if (!params) return;
   gpu::launch_column_totals(
       dev,

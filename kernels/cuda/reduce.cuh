@@ -37,4 +37,16 @@ GPU_FN V block_sum(V v, V* partial) {
   return v;
 }
 
+/// Parts of a sum that blocks work on.
+struct Chunks {
+  std::int64_t size, count;
+};
+/// Cuts n terms into at most `max_count` chunks of a multiple of `unit` terms. The cuts depend on n
+/// alone, so the bits of the sum do too.
+constexpr Chunks chunks_of(std::int64_t n, std::int64_t unit, std::int64_t max_count) {
+  const std::int64_t units = (n + unit * max_count - 1) / (unit * max_count);
+  const std::int64_t size = (units > 0 ? units : 1) * unit;
+  return {size, (n + size - 1) / size};
+}
+
 }  // namespace onpa::gpu

@@ -9,6 +9,12 @@ namespace onpa::gpu {
 
 constexpr int kTotalThreads = 256;
 
+/// How n terms are cut: a block has one chunk, and the second launch's one block goes through the
+/// chunks' sums in a few rounds.
+constexpr Chunks total_chunks(std::int64_t n) {
+  return chunks_of(n, 16 * kTotalThreads, 4 * kTotalThreads);
+}
+
 /// Stores the block's sum of `v` as its partial sum. All threads call.
 GPU_FN void store_partial(double v, double* partial) {
   GPU_SHARED(warps, double[kTotalThreads / kWarp]);
