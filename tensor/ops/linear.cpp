@@ -76,8 +76,9 @@ void check_operand(const Tensor& x, const Tensor& t, const char* name, const Sha
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   ONPA_CHECK(a.defined() && b.defined() && a.shape().rank() == 2 && b.shape().rank() == 2 &&
-                 a.size(1) == b.size(0) && a.dtype() == b.dtype(),
-             "matmul: ", a.shape(), " times ", b.shape());
+                 a.size(1) == b.size(0) && a.dtype() == b.dtype() && a.device() == b.device(),
+             "matmul: ", a.shape(), " ", name_of(a.dtype()), " times ", b.shape(), " ",
+             name_of(b.dtype()), ", want (M, K) times (K, N) of one dtype and device");
   const std::int64_t m = a.size(0), k = a.size(1), n = b.size(1);
   Tensor y = Tensor::empty({m, n}, a.dtype(), a.device());
   multiply_into({y}, a, Trans::kNo, b, Trans::kNo, m, n, k);

@@ -7,8 +7,9 @@
 
 namespace onpa::ops {
 
-/// a (m, k) times b (k, n). Returns (m, n). Differentiable in both. Throws onpa::Error if a shape,
-/// dtype or device disagrees.
+/// a (M, K) times b (K, N), without an epilogue; a layer uses linear. Returns (M, N).
+/// Differentiable in both. Throws onpa::Error if a shape, dtype or device disagrees. Parity:
+/// torch.matmul.
 Tensor matmul(const Tensor& a, const Tensor& b);
 
 /// act(x W^T + bias) + residual.

@@ -68,6 +68,18 @@ TEST(Linear, MismatchNamesTheOperand) {
   }
 }
 
+TEST(Matmul, MismatchNamesBothShapes) {
+  EXPECT_EQ(ops::matmul(Tensor::full({2, 3}, 1), Tensor::full({3, 1}, 2)).to_vector<float>(),
+            (std::vector<float>{6, 6}));
+  try {
+    ops::matmul(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}));
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("(2, 3) f32 times (2, 3) f32"), std::string::npos)
+        << e.what();
+  }
+}
+
 TEST(Matmul, Gradients) {
   check_gradients([](const Inputs& in) { return ops::matmul(in[0], in[1]); },
                   {random_normal({3, 5}, 1), random_normal({5, 7}, 2)});
