@@ -15,14 +15,13 @@ class TableBuilder {
  public:
   explicit TableBuilder(std::vector<Setting>& out) : out_(out) {}
   void section(const std::string& name) { section_ = name; }
-  void number(const char* key, std::int64_t& v, double low, double high, const char* doc) {
-    out_.push_back({section_ + "." + key, &v, low, high, {}, doc});
+  // A number or a list of them.
+  template <class T>
+  void number(const char* key, T& v, double low, double high, std::string doc) {
+    out_.push_back({section_ + "." + key, &v, low, high, {}, std::move(doc)});
   }
-  void number(const char* key, double& v, double low, double high, const char* doc) {
-    out_.push_back({section_ + "." + key, &v, low, high, {}, doc});
-  }
-  void list(const char* key, IntList& v, double low, double high, const char* doc) {
-    out_.push_back({section_ + "." + key, &v, low, high, {}, doc});
+  void preset_size(const char* key, std::int64_t& v, double high, const std::string& doc) {
+    number(key, v, 0, high, doc + "; 0 takes the preset's");
   }
   void flag(const char* key, bool& v, const char* doc) {
     out_.push_back({section_ + "." + key, &v, 0, 0, {}, doc});
@@ -41,24 +40,23 @@ void add_model(TableBuilder& t, ModelSettings& m) {
   t.text("kind", m.kind, {"passt", "dense"}, "which model; `onpa train` sets it");
   t.text("preset", m.preset, {"passt-s", "passt-l", "passt-xs", "dense"},
          "sizes to start from; passt-xs is for tests and the demo");
-  t.number("depth", m.depth, 0, 128, "passt: blocks; 0 takes the preset's");
-  t.number("width", m.width, 0, 16384, "passt: channels; 0 takes the preset's");
-  t.number("heads", m.heads, 0, 512, "passt: attention heads; 0 takes the preset's");
-  t.number("mlp", m.mlp, 0, 65536, "passt: hidden width of a block; 0 takes the preset's");
-  t.number("patch_f", m.patch_f, 0, 1024, "passt: patch height in mels; 0 takes the preset's");
-  t.number("patch_t", m.patch_t, 0, 1024, "passt: patch width in frames; 0 takes the preset's");
-  t.number("stride_f", m.stride_f, 0, 1024, "passt: patch stride in mels; 0 takes the preset's");
-  t.number("stride_t", m.stride_t, 0, 1024, "passt: patch stride in frames; 0 takes the preset's");
-  t.number("table_t", m.table_t, 0, 100000,
-           "passt: columns of the time table; 0 takes the preset's");
-  t.list("hidden", m.hidden, 1, 1 << 20, "dense: widths of the hidden layers");
+  t.preset_size("depth", m.depth, 128, "passt: blocks");
+  t.preset_size("width", m.width, 16384, "passt: channels");
+  t.preset_size("heads", m.heads, 512, "passt: attention heads");
+  t.preset_size("mlp", m.mlp, 65536, "passt: hidden width of a block");
+  t.preset_size("patch_f", m.patch_f, 1024, "passt: patch height in mels");
+  t.preset_size("patch_t", m.patch_t, 1024, "passt: patch width in frames");
+  t.preset_size("stride_f", m.stride_f, 1024, "passt: patch stride in mels");
+  t.preset_size("stride_t", m.stride_t, 1024, "passt: patch stride in frames");
+  t.preset_size("table_t", m.table_t, 100000, "passt: columns of the time table");
+  t.number("hidden", m.hidden, 1, 1 << 20, "dense: widths of the hidden layers");
   t.number("dropout", m.dropout, 0, 0.99, "dense: share of hidden units dropped in training");
   t.text("activation", m.activation, {"relu", "gelu"}, "dense: after each hidden layer");
 }
 
 void add_input(TableBuilder& t, MelSettings& m, DataSettings& d, LoaderSettings& l) {
   t.section("mel");
-  t.number("mels", m.mels, 0, 1024, "mel bands; 0 takes the preset's");
+  t.preset_size("mels", m.mels, 1024, "mel bands");
   t.number("win_samples", m.win_samples, 1, 1024, "window length");
   t.number("hop_samples", m.hop_samples, 1, 100000, "samples between frames");
   t.number("fmin_hz", m.fmin_hz, 0, 16000, "lower edge of the lowest band");
@@ -138,8 +136,9 @@ void add_optim(TableBuilder& t, OptimSettings& o, ScheduleSettings& s, AverageSe
   t.number("swa_every_epochs", a.swa_every_epochs, 1, 1e9, "swa: epochs between samples");
 }
 
-std::int64_t or_preset(std::int64_t value, std::int64_t preset) {
-  return value == 0 ? preset : value;
+// 0 leaves the preset's size.
+void set_size(std::int64_t& size, std::int64_t setting) {
+  if (setting != 0) size = setting;
 }
 
 }  // namespace
@@ -156,16 +155,16 @@ std::vector<Setting> settings_of(Config& c) {
 
 nn::PasstConfig Config::passt() const {
   nn::PasstConfig p = nn::PasstConfig::preset(model.preset);
-  p.mels = or_preset(mel.mels, p.mels);
-  p.patch_f = or_preset(model.patch_f, p.patch_f);
-  p.patch_t = or_preset(model.patch_t, p.patch_t);
-  p.stride_f = or_preset(model.stride_f, p.stride_f);
-  p.stride_t = or_preset(model.stride_t, p.stride_t);
-  p.table_t = or_preset(model.table_t, p.table_t);
-  p.width = or_preset(model.width, p.width);
-  p.heads = or_preset(model.heads, p.heads);
-  p.depth = or_preset(model.depth, p.depth);
-  p.mlp = or_preset(model.mlp, p.mlp);
+  set_size(p.mels, mel.mels);
+  set_size(p.patch_f, model.patch_f);
+  set_size(p.patch_t, model.patch_t);
+  set_size(p.stride_f, model.stride_f);
+  set_size(p.stride_t, model.stride_t);
+  set_size(p.table_t, model.table_t);
+  set_size(p.width, model.width);
+  set_size(p.heads, model.heads);
+  set_size(p.depth, model.depth);
+  set_size(p.mlp, model.mlp);
   p.outputs = 1;
   p.head_dist = false;
   return p;
