@@ -4,27 +4,44 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm.cpp"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, which re-includes this file once per target.
-#include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/gemm_epilogue.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace onpa::kernels::HWY_NAMESPACE {
 namespace {
 
-void pack_columns_f32(const Gemm<float>& g, std::int64_t col, std::int64_t cols, std::int64_t k,
-                      std::int64_t depth, float* to) {
-  pack_columns(g, col, cols, k, depth, to);
+void finish_f32(const Gemm<float>& g, const GemmTile& tile) {
+  finish(g, tile);
 }
-void pack_columns_f64(const Gemm<double>& g, std::int64_t col, std::int64_t cols, std::int64_t k,
-                      std::int64_t depth, double* to) {
-  pack_columns(g, col, cols, k, depth, to);
+void finish_f64(const Gemm<double>& g, const GemmTile& tile) {
+  finish(g, tile);
 }
-void multiply_block_f32(const Gemm<float>& g, const GemmBlock& block, const float* columns,
-                        float* rows_scratch) {
-  multiply_block(g, block, columns, rows_scratch);
-}
-void multiply_block_f64(const Gemm<double>& g, const GemmBlock& block, const double* columns,
-                        double* rows_scratch) {
-  multiply_block(g, block, columns, rows_scratch);
+
+// c[0, cols) += a b for `depth` depths of one row: a at steps of `step`, b (depth, cols).
+void add_row_f64(const double* a, std::int64_t step, const double* b, std::int64_t ldb,
+                 std::int64_t depth, double* c, std::int64_t cols) {
+  const hn::ScalableTag<double> d;
+  constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(d));
+  std::int64_t j = 0;
+  for (; j + 4 * kLanes <= cols; j += 4 * kLanes) {
+    auto s0 = hn::LoadU(d, c + j), s1 = hn::LoadU(d, c + j + kLanes),
+         s2 = hn::LoadU(d, c + j + 2 * kLanes), s3 = hn::LoadU(d, c + j + 3 * kLanes);
+    for (std::int64_t p = 0; p < depth; ++p) {
+      const double* line = b + p * ldb + j;
+      const auto v = hn::Set(d, a[p * step]);
+      s0 = hn::MulAdd(v, hn::LoadU(d, line), s0);
+      s1 = hn::MulAdd(v, hn::LoadU(d, line + kLanes), s1);
+      s2 = hn::MulAdd(v, hn::LoadU(d, line + 2 * kLanes), s2);
+      s3 = hn::MulAdd(v, hn::LoadU(d, line + 3 * kLanes), s3);
+    }
+    hn::StoreU(s0, d, c + j);
+    hn::StoreU(s1, d, c + j + kLanes);
+    hn::StoreU(s2, d, c + j + 2 * kLanes);
+    hn::StoreU(s3, d, c + j + 3 * kLanes);
+  }
+  for (; j < cols; ++j) {
+    for (std::int64_t p = 0; p < depth; ++p) c[j] += a[p * step] * b[p * ldb + j];
+  }
 }
 
 }  // namespace
@@ -33,117 +50,123 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 
-#include <algorithm>
+#include <dnnl.h>
+#include <omp.h>
 
-#include "hwy/aligned_allocator.h"
+#include <algorithm>
+#include <vector>
+
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
 
 namespace onpa::kernels {
 namespace {
 
-HWY_EXPORT(pack_columns_f32);
-HWY_EXPORT(pack_columns_f64);
-HWY_EXPORT(multiply_block_f32);
-HWY_EXPORT(multiply_block_f64);
+HWY_EXPORT(finish_f32);
+HWY_EXPORT(finish_f64);
+HWY_EXPORT(add_row_f64);
 
-void pack_columns(const Gemm<float>& g, std::int64_t col, std::int64_t cols, std::int64_t k,
-                  std::int64_t depth, float* to) {
-  HWY_DYNAMIC_DISPATCH(pack_columns_f32)(g, col, cols, k, depth, to);
-}
-void pack_columns(const Gemm<double>& g, std::int64_t col, std::int64_t cols, std::int64_t k,
-                  std::int64_t depth, double* to) {
-  HWY_DYNAMIC_DISPATCH(pack_columns_f64)(g, col, cols, k, depth, to);
-}
-void multiply_block(const Gemm<float>& g, const GemmBlock& block, const float* columns,
-                    float* rows_scratch) {
-  HWY_DYNAMIC_DISPATCH(multiply_block_f32)(g, block, columns, rows_scratch);
-}
-void multiply_block(const Gemm<double>& g, const GemmBlock& block, const double* columns,
-                    double* rows_scratch) {
-  HWY_DYNAMIC_DISPATCH(multiply_block_f64)(g, block, columns, rows_scratch);
-}
-
-constexpr std::int64_t kDepthStep = 256;           // a panel of b that deep is half of an L1 cache
-constexpr std::int64_t kPackedDepth = 1536;        // depths of b packed at a time
-constexpr std::int64_t kPackedElements = 5 << 18;  // elements of b packed at a time: stays in L3
-constexpr std::int64_t kMinBlockRows = 48, kMaxBlockRows = 120, kMinBlockCols = 192;
-constexpr std::int64_t kWantedBlocks = 16;
-// Below these many multiply-adds, or elements packed, waking a thread costs more than it saves.
-constexpr std::int64_t kInlineWork = 1 << 19, kInlinePacking = 1 << 15;
+// Below these many multiply-adds, waking a thread costs more than it saves.
+constexpr std::int64_t kInlineWork = 1 << 19;
+constexpr std::int64_t kMinTileWork = 1 << 20, kMaxTiles = 16;
+// oneDNN's inner loops work on so many rows and columns, or divisors of that.
+constexpr std::int64_t kRowUnit = 12, kColUnit = 16;
 
 constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t d) {
   return (n + d - 1) / d;
 }
-constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) {
-  return ceil_div(n, unit) * unit;
-}
-// The length of the equal parts, multiples of `unit`, that n splits into when none may be over
-// `most`.
-std::int64_t part_of(std::int64_t n, std::int64_t most, std::int64_t unit) {
-  return round_up(ceil_div(n, std::max<std::int64_t>(1, ceil_div(n, most))), unit);
+// Elements of each of `parts` parts of n, a multiple of `unit`.
+constexpr std::int64_t part_of(std::int64_t n, std::int64_t parts, std::int64_t unit) {
+  return ceil_div(ceil_div(n, parts), unit) * unit;
 }
 
-// Aligned memory that a thread keeps between calls.
-template <class T>
-T* scratch(hwy::AlignedFreeUniquePtr<T[]>& memory, std::int64_t& capacity, std::int64_t wanted) {
-  if (wanted > capacity) {
-    memory = hwy::AllocateAligned<T>(static_cast<std::size_t>(wanted));
-    capacity = wanted;
+// On AVX2 oneDNN packs operands only for results so large (`nocopy_checker` in its
+// gemm_driver.cpp); for what it does not pack, a transposed left operand whose rows lie a multiple
+// of 2 KiB apart takes twice the time.
+bool is_packed(std::int64_t rows, std::int64_t cols) {
+  return 1.0 / static_cast<double>(rows) + 1.0 / static_cast<double>(cols) < 0.0038;
+}
+
+struct Split {
+  std::int64_t down = 1, across = 1;
+};
+
+// Depends on the shape alone, so that the bits of the result do not depend on the threads.
+Split split_of(std::int64_t m, std::int64_t n, std::int64_t k) {
+  Split split;
+  if (m * n * k < kInlineWork) return split;
+  std::int64_t rows = m, cols = n;
+  while (split.down * split.across < kMaxTiles && rows * cols * k > kMinTileWork) {
+    Split halved = split;
+    (rows > cols ? halved.down : halved.across) *= 2;
+    rows = part_of(m, halved.down, kRowUnit);
+    cols = part_of(n, halved.across, kColUnit);
+    const bool first = split.down * split.across == 1;
+    if (!first && is_packed(m, n) && !is_packed(rows, cols)) break;
+    split = halved;
   }
-  return memory.get();
-}
-template <class T>
-T* columns_scratch(std::int64_t wanted) {
-  thread_local hwy::AlignedFreeUniquePtr<T[]> memory;
-  thread_local std::int64_t capacity = 0;
-  return scratch(memory, capacity, wanted);
-}
-template <class T>
-T* rows_scratch(std::int64_t wanted) {
-  thread_local hwy::AlignedFreeUniquePtr<T[]> memory;
-  thread_local std::int64_t capacity = 0;
-  return scratch(memory, capacity, wanted);
+  return split;
 }
 
-// Adds depths [part.k, part.k + part.depth) to columns [part.col, part.col + part.cols) of c: b is
-// packed once by all threads, then each block of c belongs to one thread.
-template <class T>
-void multiply_columns(const Gemm<T>& g, const GemmBlock& part) {
-  T* packed = columns_scratch<T>(round_up(part.cols, kColUnit) * part.depth);
-  const std::int64_t units = ceil_div(part.cols, kColUnit);
-  const auto pack = [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t col = begin * kColUnit, last = std::min(end * kColUnit, part.cols);
-    pack_columns(g, part.col + col, last - col, part.k, part.depth, packed + col * part.depth);
-  };
-  parallel_for(units, part.cols * part.depth < kInlinePacking ? units : 2, pack);
+// c of the tile becomes op(a) op(b) + beta c.
+void multiply(const Gemm<float>& g, const GemmTile& tile) {
+  const bool transpose_a = g.trans_a == Trans::kYes, transpose_b = g.trans_b == Trans::kYes;
+  // oneDNN's own threads would fight ours for cores. The setting is this thread's; a caller that
+  // uses OpenMP finds it as it was.
+  const int threads = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const dnnl_status_t status =
+      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', tile.rows, tile.cols, g.k, 1.0f,
+                 g.a + (transpose_a ? tile.row : tile.row * g.lda), g.lda,
+                 g.b + (transpose_b ? tile.col * g.ldb : tile.col), g.ldb, g.beta,
+                 g.c + tile.row * g.ldc + tile.col, g.ldc);
+  omp_set_num_threads(threads);
+  if (status == dnnl_out_of_memory) fail(ExitCode::kOutOfMemory, "gemm: no memory to pack");
+  ONPA_CHECK(status == dnnl_success, "gemm: oneDNN status ", static_cast<int>(status), " for m ",
+             g.m, ", n ", g.n, ", k ", g.k, ", lda ", g.lda, ", ldb ", g.ldb, ", ldc ", g.ldc);
+}
 
-  const std::int64_t block_rows =
-      std::clamp(round_up(ceil_div(g.m, kWantedBlocks), kRowUnit), kMinBlockRows, kMaxBlockRows);
-  const std::int64_t down = ceil_div(g.m, block_rows);
-  const std::int64_t block_cols =
-      std::max(kMinBlockCols, round_up(ceil_div(part.cols * down, kWantedBlocks), kColUnit));
-  const std::int64_t across = ceil_div(part.cols, block_cols);
-  const bool small = g.m * part.cols * part.depth < kInlineWork;
-  parallel_for(down * across, small ? down * across : 1, [&](std::int64_t begin, std::int64_t end) {
-    T* rows = rows_scratch<T>(block_rows * part.depth_step);
-    for (std::int64_t i = begin; i < end; ++i) {
-      GemmBlock block = part;
-      block.row = i / across * block_rows;
-      block.rows = std::min(block_rows, g.m - block.row);
-      const std::int64_t offset = i % across * block_cols;
-      block.col = part.col + offset;
-      block.cols = std::min(block_cols, part.cols - offset);
-      multiply_block(g, block, packed + offset * part.depth, rows);
+void multiply(const Gemm<double>& g, const GemmTile& tile) {
+  thread_local std::vector<double> columns;
+  const double* b = g.b + tile.col;
+  std::int64_t ldb = g.ldb;
+  if (g.trans_b == Trans::kYes) {
+    columns.resize(static_cast<std::size_t>(g.k * tile.cols));
+    for (std::int64_t j = 0; j < tile.cols; ++j) {
+      const double* from = g.b + (tile.col + j) * g.ldb;
+      for (std::int64_t p = 0; p < g.k; ++p) columns[p * tile.cols + j] = from[p];
     }
-  });
+    b = columns.data();
+    ldb = tile.cols;
+  }
+  const bool transpose_a = g.trans_a == Trans::kYes;
+  for (std::int64_t i = tile.row; i < tile.row + tile.rows; ++i) {
+    double* c = g.c + i * g.ldc + tile.col;
+    if (g.beta == 0) std::fill_n(c, tile.cols, 0.0);
+    HWY_DYNAMIC_DISPATCH(add_row_f64)
+    (g.a + (transpose_a ? i : i * g.lda), transpose_a ? g.lda : 1, b, ldb, g.k, c, tile.cols);
+  }
+}
+
+void finish(const Gemm<float>& g, const GemmTile& tile) {
+  HWY_DYNAMIC_DISPATCH(finish_f32)(g, tile);
+}
+void finish(const Gemm<double>& g, const GemmTile& tile) {
+  HWY_DYNAMIC_DISPATCH(finish_f64)(g, tile);
+}
+
+// An empty product, k = 0, which oneDNN is not asked for: operands may be null.
+template <class T>
+void clear(const Gemm<T>& g, const GemmTile& tile) {
+  for (std::int64_t i = tile.row; g.beta == 0 && i < tile.row + tile.rows; ++i) {
+    std::fill_n(g.c + i * g.ldc + tile.col, tile.cols, T{0});
+  }
 }
 
 }  // namespace
 
-// Goto and van de Geijn's scheme: blocks of b packed for the L3 cache, of a for L2, a panel of b
-// in L1, sums in registers. Each element is summed in the same order, blocks of k that depend on k
-// alone, wherever it lies and however many threads there are.
+// c is cut into tiles. One thread works out a tile, the epilogue right after the product, while the
+// tile is in its cache.
 template <class T>
 void gemm(Cpu, const Gemm<T>& args) {
   if (args.m == 0 || args.n == 0) return;
@@ -155,21 +178,21 @@ void gemm(Cpu, const Gemm<T>& args) {
     g.residual = nullptr;
     g.beta = 1;
   }
-  const std::int64_t depth_step = std::max<std::int64_t>(1, part_of(g.k, kDepthStep, 1));
-  const std::int64_t depth = std::max<std::int64_t>(1, part_of(g.k, kPackedDepth, depth_step));
-  const std::int64_t cols =
-      part_of(g.n, std::max(kColUnit, kPackedElements / depth / kColUnit * kColUnit), kColUnit);
-  for (std::int64_t col = 0; col < g.n; col += cols) {
-    for (std::int64_t k = 0; k == 0 || k < g.k; k += depth) {
-      multiply_columns(g, {.row = 0,
-                           .rows = g.m,
-                           .col = col,
-                           .cols = std::min(cols, g.n - col),
-                           .k = k,
-                           .depth = std::min(depth, g.k - k),
-                           .depth_step = depth_step});
+  const Split split = split_of(g.m, g.n, g.k);
+  const std::int64_t rows = part_of(g.m, split.down, kRowUnit),
+                     cols = part_of(g.n, split.across, kColUnit), across = ceil_div(g.n, cols),
+                     tiles = ceil_div(g.m, rows) * across;
+  parallel_for(tiles, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = i / across * rows, col = i % across * cols;
+      const GemmTile tile{.row = row,
+                          .rows = std::min(rows, g.m - row),
+                          .col = col,
+                          .cols = std::min(cols, g.n - col)};
+      g.k == 0 ? clear(g, tile) : multiply(g, tile);
+      finish(g, tile);
     }
-  }
+  });
 }
 
 template void gemm<float>(Cpu, const Gemm<float>&);

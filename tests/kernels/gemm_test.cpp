@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/error.h"
 #include "tests/support/random_values.h"
 
 namespace onpa::kernels {
@@ -16,9 +18,11 @@ using testing::normal_values;
 struct Case {
   std::int64_t m, n, k;
 };
-// 1, primes, below a vector, over a tile with an odd tail, many columns, k = 0.
-const Case kCases[] = {{1, 1, 1},     {1, 5, 3},      {3, 1, 7},     {13, 17, 19}, {33, 31, 64},
-                       {200, 100, 5}, {193, 769, 40}, {1, 1000, 10}, {5, 4, 0}};
+// 1, primes, below a vector, several tiles with odd ones at the edge (also in one direction only),
+// many columns, k = 0, empty.
+const Case kCases[] = {{1, 1, 1},      {1, 5, 3},      {3, 1, 7},     {13, 17, 19},   {33, 31, 64},
+                       {200, 100, 5},  {193, 769, 40}, {1, 1000, 10}, {2111, 13, 41}, {5, 4, 0},
+                       {3, 20011, 11}, {0, 4, 3},      {4, 0, 3}};
 
 // The product as its definition says, in double.
 template <class T>
@@ -110,28 +114,74 @@ TEST(Gemm, ResidualInPlace) {
   EXPECT_EQ(c, added);
 }
 
-TEST(Gemm, SameBitsForAnyNumberOfThreads) {
-  const Case size{1434, 800, 96};
-  const std::vector<float> a = normal_values<float>(size.m * size.k, 1),
-                           b = normal_values<float>(size.k * size.n, 2);
-  std::vector<std::vector<float>> results;
-  for (const int threads : {1, 2, 3}) {
-    set_thread_count(threads);
-    std::vector<float> c(static_cast<std::size_t>(size.m * size.n));
-    gemm<float>(Cpu{}, {.m = size.m,
-                        .n = size.n,
-                        .k = size.k,
-                        .a = a.data(),
-                        .lda = size.k,
-                        .b = b.data(),
-                        .ldb = size.n,
-                        .c = c.data(),
-                        .ldc = size.n,
-                        .activation = Activation::kGelu});
-    results.push_back(std::move(c));
+TEST(Gemm, ResidualInPlaceWantsNoActivation) {
+  std::vector<float> one{1}, c{1};
+  Gemm<float> g{.m = 1, .n = 1, .k = 1, .a = one.data(), .lda = 1, .b = one.data(), .ldb = 1};
+  g.c = c.data();
+  g.ldc = 1;
+  g.residual = c.data();
+  g.activation = Activation::kRelu;
+  EXPECT_THROW(gemm<float>(Cpu{}, g), Error);
+}
+
+// With beta 0, c is written and not read: what memory held before must not be seen.
+template <class T>
+void check_ignores_c(const Case& size, Trans trans_a, Trans trans_b) {
+  const auto& [m, n, k] = size;
+  const std::vector<T> a = normal_values<T>(m * k, 1), b = normal_values<T>(k * n, 2);
+  std::vector<T> c(static_cast<std::size_t>(m * n), std::numeric_limits<T>::quiet_NaN());
+  gemm<T>(Cpu{}, {.trans_a = trans_a,
+                  .trans_b = trans_b,
+                  .m = m,
+                  .n = n,
+                  .k = k,
+                  .a = a.data(),
+                  .lda = trans_a == Trans::kNo ? k : m,
+                  .b = b.data(),
+                  .ldb = trans_b == Trans::kNo ? n : k,
+                  .c = c.data(),
+                  .ldc = n});
+  for (const T v : c) ASSERT_TRUE(std::isfinite(v)) << m << 'x' << n << 'x' << k;
+}
+
+TEST(Gemm, BetaZeroDoesNotReadC) {
+  std::vector<Case> cases(std::begin(kCases), std::end(kCases));
+  cases.push_back({600, 700, 300});  // operands packed, k in several blocks
+  for (const Case& size : cases) {
+    for (const Trans ta : {Trans::kNo, Trans::kYes}) {
+      for (const Trans tb : {Trans::kNo, Trans::kYes}) check_ignores_c<float>(size, ta, tb);
+    }
   }
-  EXPECT_EQ(results[0], results[1]);
-  EXPECT_EQ(results[0], results[2]);
+  check_ignores_c<double>({33, 31, 64}, Trans::kNo, Trans::kYes);
+  check_ignores_c<double>({5, 4, 0}, Trans::kNo, Trans::kNo);
+}
+
+TEST(Gemm, SameBitsForAnyNumberOfThreads) {
+  // A forward product of large tiles, one of small tiles, and a weight gradient.
+  const std::pair<Case, Trans> products[] = {
+      {{1434, 800, 96}, Trans::kNo}, {{1792, 64, 67}, Trans::kNo}, {{97, 129, 1434}, Trans::kYes}};
+  for (const auto& [size, trans_a] : products) {
+    const std::vector<float> a = normal_values<float>(size.m * size.k, 1),
+                             b = normal_values<float>(size.k * size.n, 2);
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 2, 3, 7}) {
+      set_thread_count(threads);
+      std::vector<float> c(static_cast<std::size_t>(size.m * size.n));
+      gemm<float>(Cpu{}, {.trans_a = trans_a,
+                          .m = size.m,
+                          .n = size.n,
+                          .k = size.k,
+                          .a = a.data(),
+                          .lda = trans_a == Trans::kNo ? size.k : size.m,
+                          .b = b.data(),
+                          .ldb = size.n,
+                          .c = c.data(),
+                          .ldc = size.n,
+                          .activation = Activation::kGelu});
+      results.push_back(std::move(c));
+    }
+    for (const std::vector<float>& other : results) EXPECT_EQ(other, results[0]) << size.m;
+  }
 }
 
 }  // namespace
