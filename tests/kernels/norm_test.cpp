@@ -6,28 +6,28 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "tests/support/random_values.h"
+#include "tests/kernels/norm_cases.h"
+#include "tests/support/bf16_rule.h"
 
 namespace onpa::kernels {
 namespace {
 
-using testing::normal_values;
+using testing::cast_to;
+using testing::Exact;
 
-// Everything that one forward and backward pass of layer norm yields.
+// One forward and backward pass of layer norm.
 template <class T>
-struct Result {
-  std::vector<T> y, mean, rstd, dx, dweight, dbias;
-};
-
-template <class T>
-Result<T> run(std::int64_t rows, std::int64_t cols, double shift = 0,
-              GradMode mode = GradMode::kAssign) {
-  const auto x = normal_values<T>(rows * cols, 1, 2, shift), weight = normal_values<T>(cols, 2),
-             bias = normal_values<T>(cols, 3), dy = normal_values<T>(rows * cols, 4);
-  const auto n = static_cast<std::size_t>(rows * cols), c = static_cast<std::size_t>(cols),
-             r = static_cast<std::size_t>(rows);
-  Result<T> out{std::vector<T>(n),    std::vector<T>(r),    std::vector<T>(r),
-                std::vector<T>(n, 1), std::vector<T>(c, 1), std::vector<T>(c, 1)};
+NormOutputs<T> run(const NormInputs& in, GradMode mode = GradMode::kAssign) {
+  const auto [rows, cols] = in.size;
+  const auto x = cast_to<T>(in.x), weight = cast_to<T>(in.weight), bias = cast_to<T>(in.bias),
+             dy = cast_to<T>(in.dy);
+  NormOutputs<T> out{x,
+                     std::vector<T>(x.size()),
+                     std::vector<T>(x.size(), 1),
+                     std::vector<T>(weight.size(), 1),
+                     std::vector<T>(weight.size(), 1),
+                     std::vector<T>(static_cast<std::size_t>(rows)),
+                     std::vector<T>(static_cast<std::size_t>(rows))};
   layer_norm_fwd<T>(Cpu{}, {.x = x.data(),
                             .weight = weight.data(),
                             .bias = bias.data(),
@@ -36,7 +36,7 @@ Result<T> run(std::int64_t rows, std::int64_t cols, double shift = 0,
                             .rstd = out.rstd.data(),
                             .rows = rows,
                             .cols = cols,
-                            .eps = 1e-6f});
+                            .eps = kNormEps});
   layer_norm_bwd<T>(Cpu{}, {.dy = dy.data(),
                             .x = x.data(),
                             .weight = weight.data(),
@@ -53,89 +53,137 @@ Result<T> run(std::int64_t rows, std::int64_t cols, double shift = 0,
   return out;
 }
 
-double worst(const std::vector<float>& a, const std::vector<double>& b) {
-  double difference = 0, size = 1e-30;
-  for (std::size_t i = 0; i < b.size(); ++i) {
-    difference = std::max(difference, std::abs(a[i] - b[i]));
-    size = std::max(size, std::abs(b[i]));
-  }
-  return difference / size;
+// The same of add_layer_norm, which overwrites x with s and ds with dx.
+template <class T>
+NormOutputs<T> run_add(const NormInputs& in) {
+  const auto [rows, cols] = in.size;
+  const auto residual = cast_to<T>(in.residual), weight = cast_to<T>(in.weight),
+             bias = cast_to<T>(in.bias), dy = cast_to<T>(in.dy);
+  NormOutputs<T> out{cast_to<T>(in.x),
+                     std::vector<T>(in.x.size()),
+                     cast_to<T>(in.ds),
+                     std::vector<T>(weight.size(), 1),
+                     std::vector<T>(weight.size(), 1),
+                     std::vector<T>(static_cast<std::size_t>(rows)),
+                     std::vector<T>(static_cast<std::size_t>(rows))};
+  add_layer_norm_fwd<T>(Cpu{}, {.x = out.s.data(),
+                                .residual = residual.data(),
+                                .weight = weight.data(),
+                                .bias = bias.data(),
+                                .s = out.s.data(),
+                                .y = out.y.data(),
+                                .mean = out.mean.data(),
+                                .rstd = out.rstd.data(),
+                                .rows = rows,
+                                .cols = cols,
+                                .eps = kNormEps});
+  add_layer_norm_bwd<T>(Cpu{}, {.dy = dy.data(),
+                                .ds = out.dx.data(),
+                                .s = out.s.data(),
+                                .weight = weight.data(),
+                                .mean = out.mean.data(),
+                                .rstd = out.rstd.data(),
+                                .dx = out.dx.data(),
+                                .dweight = out.dweight.data(),
+                                .dbias = out.dbias.data(),
+                                .dweight_mode = GradMode::kAssign,
+                                .dbias_mode = GradMode::kAssign,
+                                .rows = rows,
+                                .cols = cols});
+  return out;
 }
 
-struct Case {
-  std::int64_t rows, cols;
-};
-const Case kCases[] = {{1, 1},   {3, 5},  {7, 8},    {2, 17},    {64, 31},
-                       {65, 96}, {0, 16}, {37, 127}, {1100, 33}, {300, 768}};
+template <class F>
+void for_cases(const F& f) {
+  const auto call = [&f](const NormCase& size) {
+    SCOPED_TRACE(::testing::Message() << size.rows << " x " << size.cols);
+    f(norm_inputs(size));
+  };
+  for (const NormCase& size : kNormCases) call(size);
+  for (const NormCase& size : kLargeNormCases) call(size);
+}
 
-// The reference is the definition, in double and without a shared line of code.
-TEST(LayerNormKernel, DoubleMatchesTheDefinition) {
-  for (const Case& s : kCases) {
-    const auto x = normal_values<double>(s.rows * s.cols, 1, 2),
-               weight = normal_values<double>(s.cols, 2), bias = normal_values<double>(s.cols, 3);
-    const Result<double> got = run<double>(s.rows, s.cols);
-    for (std::int64_t r = 0; r < s.rows; ++r) {
-      double mean = 0, variance = 0;
-      for (std::int64_t c = 0; c < s.cols; ++c) mean += x[r * s.cols + c] / s.cols;
-      for (std::int64_t c = 0; c < s.cols; ++c) {
-        variance += std::pow(x[r * s.cols + c] - mean, 2) / s.cols;
-      }
-      for (std::int64_t c = 0; c < s.cols; ++c) {
-        const double xhat = (x[r * s.cols + c] - mean) / std::sqrt(variance + double{1e-6f});
-        ASSERT_NEAR(got.y[r * s.cols + c], xhat * weight[c] + bias[c], 1e-11)
-            << s.rows << " x " << s.cols << " at " << r << ", " << c;
-      }
-    }
+template <class T>
+double worst(const std::vector<T>& got, const std::vector<double>& want) {
+  double difference = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    difference = std::max(difference, std::abs(got[i] - want[i]));
   }
+  return difference / std::max(1e-30, testing::largest_of(want));
+}
+
+// Bounds are shares of the largest value.
+template <class T>
+void expect_near(const NormOutputs<T>& got, const NormOutputs<double>& want, double forward,
+                 double backward) {
+  EXPECT_LT(worst(got.y, want.y), forward);
+  EXPECT_LT(worst(got.mean, want.mean), forward);
+  EXPECT_LT(worst(got.rstd, want.rstd), forward);
+  if (want.y.size() == want.mean.size()) return;  // dx is a difference of equal numbers
+  EXPECT_LT(worst(got.dx, want.dx), backward);
+  EXPECT_LT(worst(got.dweight, want.dweight), backward);
+  EXPECT_LT(worst(got.dbias, want.dbias), backward);
+}
+
+TEST(LayerNormKernel, DoubleMatchesTheDefinition) {
+  for_cases([](const NormInputs& in) {
+    expect_near(run<double>(in), norm_reference(in, false, 0, Exact{}), 1e-11, 1e-11);
+    expect_near(run_add<double>(in), norm_reference(in, true, 0, Exact{}), 1e-11, 1e-11);
+  });
 }
 
 // Sums of `cols` rounded terms in a few partial sums, then one division and one square root: a few
 // dozen roundings of 6e-8 at worst; parameter gradients add `rows` terms in chunks.
-TEST(LayerNormKernel, FloatIsNearDouble) {
-  for (const Case& s : kCases) {
-    if (s.cols == 1) continue;  // dx is a difference of equal numbers
-    const Result<float> got = run<float>(s.rows, s.cols);
-    const Result<double> want = run<double>(s.rows, s.cols);
-    SCOPED_TRACE(::testing::Message() << s.rows << " x " << s.cols);
-    EXPECT_LT(worst(got.y, want.y), 2e-6);
-    EXPECT_LT(worst(got.mean, want.mean), 2e-6);
-    EXPECT_LT(worst(got.rstd, want.rstd), 2e-6);
-    EXPECT_LT(worst(got.dx, want.dx), 5e-6);
-    EXPECT_LT(worst(got.dweight, want.dweight), 5e-6);
-    EXPECT_LT(worst(got.dbias, want.dbias), 5e-6);
-  }
+TEST(LayerNormKernel, FloatIsNearTheDefinition) {
+  for_cases([](const NormInputs& in) {
+    expect_near(run<float>(in), norm_reference(in, false, 0, Exact{}), 2e-6, 5e-6);
+  });
 }
 
 // A mean 1000 times the spread must not eat the variance: x itself is exact, so only the mean's
 // rounding (1000 * 6e-8 against a spread of 2) shows.
 TEST(LayerNormKernel, SurvivesALargeMean) {
-  const Result<float> got = run<float>(20, 768, 2000);
-  const Result<double> want = run<double>(20, 768, 2000);
+  const NormInputs in = norm_inputs({20, 768}, 2000);
+  const NormOutputs<float> got = run<float>(in);
+  const NormOutputs<double> want = norm_reference(in, false, 0, Exact{});
   EXPECT_LT(worst(got.y, want.y), 3e-4);
   EXPECT_LT(worst(got.rstd, want.rstd), 1e-5);
 }
 
 TEST(LayerNormKernel, AccumulateAddsToWhatIsThere) {
-  for (const Case& s : {Case{5, 19}, Case{200, 64}}) {
-    const Result<double> fresh = run<double>(s.rows, s.cols);
-    const Result<double> added = run<double>(s.rows, s.cols, 0, GradMode::kAccumulate);
-    for (std::size_t i = 0; i < fresh.dx.size(); ++i) {
-      ASSERT_NEAR(added.dx[i], fresh.dx[i] + 1, 1e-12);
+  for_cases([](const NormInputs& in) {
+    expect_near(run<double>(in, GradMode::kAccumulate), norm_reference(in, false, 1, Exact{}),
+                1e-11, 1e-11);
+  });
+}
+
+// Bits and all: fusing must not change a model's numbers.
+TEST(LayerNormKernel, AddedResidualEqualsSeparatePasses) {
+  for_cases([](const NormInputs& in) {
+    const NormOutputs<float> fused = run_add<float>(in);
+    NormInputs sum = in;
+    for (std::size_t i = 0; i < sum.x.size(); ++i) {
+      sum.x[i] = static_cast<float>(in.x[i]) + static_cast<float>(in.residual[i]);
     }
-    for (std::size_t i = 0; i < fresh.dbias.size(); ++i) {
-      ASSERT_NEAR(added.dweight[i], fresh.dweight[i] + 1, 1e-11);
-      ASSERT_NEAR(added.dbias[i], fresh.dbias[i] + 1, 1e-11);
+    const NormOutputs<float> apart = run<float>(sum);
+    EXPECT_EQ(fused.s, apart.s);
+    EXPECT_EQ(fused.y, apart.y);
+    EXPECT_EQ(fused.dweight, apart.dweight);
+    EXPECT_EQ(fused.dbias, apart.dbias);
+    for (std::size_t i = 0; i < apart.dx.size(); ++i) {
+      ASSERT_EQ(fused.dx[i], static_cast<float>(in.ds[i]) + apart.dx[i]);
     }
-  }
+  });
 }
 
 TEST(LayerNormKernel, BitsDoNotDependOnThreads) {
   const int before = thread_count();
+  const NormInputs in = norm_inputs({1003, 70});
   set_thread_count(1);
-  const Result<float> one = run<float>(1003, 70);
+  const NormOutputs<float> one = run<float>(in);
   for (const int threads : {2, 3, 5}) {
     set_thread_count(threads);
-    const Result<float> many = run<float>(1003, 70);
+    const NormOutputs<float> many = run<float>(in);
     EXPECT_EQ(one.y, many.y);
     EXPECT_EQ(one.dx, many.dx);
     EXPECT_EQ(one.dweight, many.dweight);
@@ -145,7 +193,7 @@ TEST(LayerNormKernel, BitsDoNotDependOnThreads) {
 }
 
 TEST(LayerNormKernel, NoRowsGiveZeroParameterGradients) {
-  const Result<float> got = run<float>(0, 9);
+  const NormOutputs<float> got = run<float>(norm_inputs({0, 9}));
   EXPECT_EQ(got.dweight, std::vector<float>(9, 0));
   EXPECT_EQ(got.dbias, std::vector<float>(9, 0));
 }
