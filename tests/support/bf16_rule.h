@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "kernels/scalar.h"
@@ -49,6 +50,12 @@ double largest_error(const std::vector<T>& got, const std::vector<double>& want)
     error = std::max(error, std::isfinite(difference) ? difference : INFINITY);
   }
   return error;
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 inline double largest_of(const std::vector<double>& values) {
