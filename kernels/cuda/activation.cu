@@ -1,6 +1,7 @@
 #include "kernels/activation.h"
 
 #include "kernels/cuda/map.cuh"
+#include "kernels/cuda/math.cuh"
 
 namespace onpa::kernels {
 namespace {
@@ -18,18 +19,14 @@ struct ReluSlope {
   GPU_FN float operator()(float dy, float x) const { return x > 0 ? dy : 0.0f; }
 };
 
-GPU_FN float normal_cdf(float x) {
-  return fmaf(0.5f, erff(x * 0.70710678f), 0.5f);
-}
-
 struct Gelu {
-  GPU_FN float operator()(float x) const { return x * normal_cdf(x); }
+  GPU_FN float operator()(float x) const { return x * gpu::normal_cdf(x); }
 };
 
 struct GeluSlope {
   GPU_FN float operator()(float dy, float x) const {
     const float pdf = 0.39894228f * __expf(-0.5f * x * x);
-    return dy * fmaf(x, pdf, normal_cdf(x));
+    return dy * fmaf(x, pdf, gpu::normal_cdf(x));
   }
 };
 
