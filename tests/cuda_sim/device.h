@@ -1,0 +1,37 @@
+// The simulated device behind the run time's calls: memory with an address space of its own,
+// streams whose work is late, events and graphs.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <functional>
+
+namespace sim {
+
+/// What the simulated device claims to be; tests change it to provoke errors.
+struct DeviceOptions {
+  int count = 1;                          // GPUs; 0: none
+  cudaError_t start_error = cudaSuccess;  // of cudaGetDeviceCount
+  int major = 8, minor = 0;               // compute capability
+  std::size_t memory_bytes = std::size_t{4} << 30;
+};
+DeviceOptions& device_options();
+
+/// What the device has done since the counters were last set to zero.
+struct DeviceStats {
+  std::size_t allocations = 0, graph_launches = 0, eager_launches = 0;
+  std::size_t live_bytes = 0;
+};
+DeviceStats& device_stats();
+
+namespace detail {
+
+/// Queues work on a stream: it runs when something waits for it. Work on the null stream runs at
+/// once, work on a stream that is being captured goes into the graph.
+void enqueue(cudaStream_t stream, std::function<void()> work);
+bool is_device_memory(const void* p);
+
+}  // namespace detail
+
+}  // namespace sim
