@@ -45,13 +45,15 @@ struct PlanKey {
 // cuBLASLt counts columns first: our row-major c = a b is its c^T = b^T a^T, so b comes first.
 class Plan {
  public:
-  explicit Plan(const PlanKey& key) {
+  // The choice of an algorithm looks at the bias's address.
+  Plan(const PlanKey& key, const void* bias) {
     const cudaDataType type = key.is_bf16 ? CUDA_R_16BF : CUDA_R_32F;
     ONPA_BLAS_CHECK(cublasLtMatmulDescCreate(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     set(CUBLASLT_MATMUL_DESC_TRANSA, key.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, key.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE,
         key.has_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT);
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     first_ = layout(type, key.trans_b ? key.k : key.n, key.trans_b ? key.n : key.k, key.ldb);
     second_ = layout(type, key.trans_a ? key.m : key.k, key.trans_a ? key.k : key.m, key.lda);
     out_ = layout(type, key.n, key.m, key.ldc);
@@ -144,7 +146,7 @@ void multiply(Cuda dev, const Gemm<T>& g, const T* bias, float beta, const T* ad
   static auto* plans = new std::map<PlanKey, Plan>;  // never destroyed: the driver may go before it
   const std::lock_guard lock(mutex);
   auto found = plans->find(key);
-  if (found == plans->end()) found = plans->try_emplace(key, key).first;
+  if (found == plans->end()) found = plans->try_emplace(key, key, bias).first;
   found->second.run(gpu::stream_of(dev), g.a, g.b, beta, add, bias, out);
 }
 

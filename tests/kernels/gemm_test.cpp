@@ -8,6 +8,8 @@
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
+#include "tests/kernels/gemm_cases.h"
+#include "tests/support/bf16_rule.h"
 #include "tests/support/random_values.h"
 
 namespace onpa::kernels {
@@ -15,36 +17,7 @@ namespace {
 
 using testing::normal_values;
 
-struct Case {
-  std::int64_t m, n, k;
-};
-// 1, primes, below a vector, several tiles with odd ones at the edge (also in one direction only),
-// many columns, k = 0, empty.
-const Case kCases[] = {{1, 1, 1},      {1, 5, 3},      {3, 1, 7},     {13, 17, 19},   {33, 31, 64},
-                       {200, 100, 5},  {193, 769, 40}, {1, 1000, 10}, {2111, 13, 41}, {5, 4, 0},
-                       {3, 20011, 11}, {0, 4, 3},      {4, 0, 3}};
-
-// The product as its definition says, in double.
-template <class T>
-std::vector<double> reference(const Gemm<T>& g, const std::vector<T>& c_before) {
-  std::vector<double> out(static_cast<std::size_t>(g.m * g.n));
-  for (std::int64_t i = 0; i < g.m; ++i) {
-    for (std::int64_t j = 0; j < g.n; ++j) {
-      double sum = g.beta * static_cast<double>(c_before[i * g.ldc + j]);
-      for (std::int64_t p = 0; p < g.k; ++p) {
-        const double a = g.trans_a == Trans::kNo ? g.a[i * g.lda + p] : g.a[p * g.lda + i];
-        const double b = g.trans_b == Trans::kNo ? g.b[p * g.ldb + j] : g.b[j * g.ldb + p];
-        sum += a * b;
-      }
-      if (g.bias != nullptr) sum += g.bias[j];
-      if (g.activation == Activation::kRelu) sum = std::max(sum, 0.0);
-      if (g.activation == Activation::kGelu) sum = sum * 0.5 * std::erfc(-sum * std::sqrt(0.5));
-      if (g.residual != nullptr) sum += g.residual[i * g.ldc + j];
-      out[i * g.n + j] = sum;
-    }
-  }
-  return out;
-}
+using Case = testing::GemmCase;
 
 template <class T>
 void check(const Case& size, Trans trans_a, Trans trans_b, Activation activation, bool bias,
@@ -71,7 +44,7 @@ void check(const Case& size, Trans trans_a, Trans trans_b, Activation activation
                   .activation = activation,
                   .pre_activation = pre.data(),
                   .residual = residual ? r.data() : nullptr};
-  const std::vector<double> want = reference(g, before);
+  const std::vector<double> want = testing::gemm_definition(g, before.data(), testing::Exact{});
   gemm<T>(Cpu{}, g);
   // Rounding of k products of normals and a running sum: a few eps times sqrt(k) typical, k worst.
   const double eps = std::is_same_v<T, float> ? 6e-8 : 1.2e-16;
@@ -86,7 +59,7 @@ void check(const Case& size, Trans trans_a, Trans trans_b, Activation activation
 }
 
 TEST(Gemm, AgreesWithItsDefinition) {
-  for (const Case& size : kCases) {
+  for (const Case& size : testing::kGemmCases) {
     for (const Trans ta : {Trans::kNo, Trans::kYes}) {
       for (const Trans tb : {Trans::kNo, Trans::kYes}) {
         for (const Activation act : {Activation::kNone, Activation::kRelu, Activation::kGelu}) {
@@ -145,7 +118,7 @@ void check_ignores_c(const Case& size, Trans trans_a, Trans trans_b) {
 }
 
 TEST(Gemm, BetaZeroDoesNotReadC) {
-  std::vector<Case> cases(std::begin(kCases), std::end(kCases));
+  std::vector<Case> cases(std::begin(testing::kGemmCases), std::end(testing::kGemmCases));
   cases.push_back({600, 700, 300});  // operands packed, k in several blocks
   for (const Case& size : cases) {
     for (const Trans ta : {Trans::kNo, Trans::kYes}) {

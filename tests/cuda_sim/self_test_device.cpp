@@ -1,0 +1,158 @@
+// The simulated device: late streams, events, graphs, and what must be refused.
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/cuda_sim/device.h"
+
+namespace {
+
+struct Stream {
+  Stream() { cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); }
+  ~Stream() { cudaStreamDestroy(stream); }
+  cudaStream_t stream = nullptr;
+};
+
+template <class T>
+T* device_array(std::size_t count) {
+  void* p = nullptr;
+  EXPECT_EQ(cudaMalloc(&p, count * sizeof(T)), cudaSuccess);
+  return static_cast<T*>(p);
+}
+template <class T>
+T* pinned_array(std::size_t count) {
+  void* p = nullptr;
+  EXPECT_EQ(cudaMallocHost(&p, count * sizeof(T)), cudaSuccess);
+  return static_cast<T*>(p);
+}
+
+TEST(SimDevice, WorkOfAStreamIsLate) {
+  const Stream s;
+  int* device = device_array<int>(1);
+  int* host = pinned_array<int>(1);
+  *host = 1;
+  ASSERT_EQ(cudaMemcpyAsync(device, host, sizeof(int), cudaMemcpyHostToDevice, s.stream),
+            cudaSuccess);
+  *host = 2;  // changed too early: the copy is still to come
+  int* back = pinned_array<int>(1);
+  *back = 0;
+  cudaMemcpyAsync(back, device, sizeof(int), cudaMemcpyDeviceToHost, s.stream);
+  EXPECT_EQ(*back, 0);  // read too early
+  cudaStreamSynchronize(s.stream);
+  EXPECT_EQ(*back, 2);
+  cudaFree(device);
+  cudaFreeHost(host);
+  cudaFreeHost(back);
+}
+
+TEST(SimDevice, PageableSourceIsReadAtOnce) {
+  const Stream s;
+  int* device = device_array<int>(1);
+  int host = 1, back = 0;
+  cudaMemcpyAsync(device, &host, sizeof host, cudaMemcpyHostToDevice, s.stream);
+  host = 2;
+  cudaMemcpyAsync(&back, device, sizeof back, cudaMemcpyDeviceToHost, s.stream);
+  EXPECT_EQ(back, 1);  // a pageable target makes the call wait
+  cudaFree(device);
+}
+
+TEST(SimDevice, EventsOrderStreams) {
+  const Stream a, b;
+  int* device = device_array<int>(1);
+  int* host = pinned_array<int>(2);
+  host[0] = 7;
+  cudaEvent_t event = nullptr;
+  cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  cudaMemsetAsync(device, 0, sizeof(int), b.stream);
+  cudaStreamSynchronize(b.stream);
+  cudaMemcpyAsync(device, &host[0], sizeof(int), cudaMemcpyHostToDevice, a.stream);
+  cudaEventRecord(event, a.stream);
+  cudaStreamWaitEvent(b.stream, event, 0);
+  cudaMemcpyAsync(&host[1], device, sizeof(int), cudaMemcpyDeviceToHost, b.stream);
+  cudaStreamSynchronize(b.stream);  // runs a's copy first
+  EXPECT_EQ(host[1], 7);
+
+  // Without the event the order between the streams is not kept.
+  host[0] = 8;
+  cudaMemcpyAsync(device, &host[0], sizeof(int), cudaMemcpyHostToDevice, a.stream);
+  cudaMemcpyAsync(&host[1], device, sizeof(int), cudaMemcpyDeviceToHost, b.stream);
+  cudaStreamSynchronize(b.stream);
+  EXPECT_EQ(host[1], 7);
+  cudaEventDestroy(event);
+  cudaFree(device);
+  cudaFreeHost(host);
+}
+
+TEST(SimDevice, GraphsReplayWhatWasCaptured) {
+  const Stream s;
+  int* device = device_array<int>(2);
+  int* host = pinned_array<int>(1);
+  *host = 5;
+  cudaStreamBeginCapture(s.stream, cudaStreamCaptureModeThreadLocal);
+  cudaMemcpyAsync(&device[0], host, sizeof(int), cudaMemcpyHostToDevice, s.stream);
+  cudaMemcpyAsync(&device[1], &device[0], sizeof(int), cudaMemcpyDeviceToDevice, s.stream);
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamEndCapture(s.stream, &graph), cudaSuccess);
+  cudaGraphExec_t instance = nullptr;
+  ASSERT_EQ(cudaGraphInstantiate(&instance, graph, 0), cudaSuccess);
+  cudaGraphDestroy(graph);
+  int back = 0;
+  cudaStreamSynchronize(s.stream);
+  cudaMemcpy(&back, &device[1], sizeof back, cudaMemcpyDeviceToHost);
+  EXPECT_EQ(back, -1);  // captured, not run: still the poison of fresh memory
+  for (const int value : {5, 6}) {
+    *host = value;
+    cudaGraphLaunch(instance, s.stream);
+    cudaStreamSynchronize(s.stream);
+    cudaMemcpy(&back, &device[1], sizeof back, cudaMemcpyDeviceToHost);
+    EXPECT_EQ(back, value);
+  }
+  cudaGraphExecDestroy(instance);
+  cudaFree(device);
+  cudaFreeHost(host);
+}
+
+TEST(SimDevice, RefusesInACapture) {
+  const Stream s;
+  int* device = device_array<int>(1);
+  const auto broken = [&](auto call) {
+    cudaStreamBeginCapture(s.stream, cudaStreamCaptureModeThreadLocal);
+    EXPECT_EQ(call(), cudaErrorStreamCaptureUnsupported);
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(s.stream, &graph), cudaErrorStreamCaptureInvalidated);
+    EXPECT_EQ(graph, nullptr);
+  };
+  int host = 0;
+  void* p = nullptr;
+  broken([&] { return cudaStreamSynchronize(s.stream); });
+  broken([&] { return cudaDeviceSynchronize(); });
+  broken([&] { return cudaMalloc(&p, 4); });
+  broken([&] {
+    return cudaMemcpyAsync(device, &host, sizeof host, cudaMemcpyHostToDevice, s.stream);
+  });
+  cudaFree(device);
+}
+
+TEST(SimDevice, ChecksBothSidesOfACopy) {
+  int* device = device_array<int>(1);
+  int host = 0;
+  EXPECT_EQ(cudaMemcpy(&host, &host, 4, cudaMemcpyHostToDevice), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaMemcpy(device, &host, 4, cudaMemcpyDeviceToDevice), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaMemset(&host, 0, 4), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaFree(&host), cudaErrorInvalidValue);
+  cudaFree(device);
+}
+
+TEST(SimDevice, MemoryRunsOut) {
+  const auto before = sim::device_options();
+  sim::device_options().memory_bytes = sim::device_stats().live_bytes + 1000;
+  void* p = nullptr;
+  EXPECT_EQ(cudaMalloc(&p, 2000), cudaErrorMemoryAllocation);
+  EXPECT_EQ(p, nullptr);
+  EXPECT_EQ(cudaMalloc(&p, 500), cudaSuccess);
+  cudaFree(p);
+  sim::device_options() = before;
+}
+
+}  // namespace
