@@ -7,33 +7,17 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
+#include "tests/kernels/activation_cases.h"
+#include "tests/support/bf16_rule.h"
 
 namespace onpa::kernels {
 namespace {
 
-// One element, below a vector, a vector with an odd tail, several ranges of the pool.
-const std::int64_t kSizes[] = {0, 1, 7, 37, 50021};
-
-// Values from -10 to 10, with both zeros.
-template <class T>
-std::vector<T> values(std::int64_t n) {
-  std::vector<T> out(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[static_cast<std::size_t>(i)] =
-        static_cast<float>(20.0 * i / std::max<std::int64_t>(1, n)) - 10;
-  }
-  if (n > 2) {
-    out[1] = T{0};
-    out[2] = -T{0};
-  }
-  return out;
-}
-
 double cdf(double x) {
-  return 0.5 * std::erfc(-x * std::sqrt(0.5));
+  return normal_cdf(x, testing::Exact{});
 }
 double gelu_slope(double x) {
-  return cdf(x) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI);
+  return activation_slope(Activation::kGelu, x, testing::Exact{});
 }
 
 template <class T>
@@ -64,20 +48,21 @@ std::vector<T> backward(const std::vector<T>& dy, const std::vector<T>& x, Activ
 }
 
 TEST(ActivationKernel, GeluAgreesWithErf) {
-  for (const std::int64_t n : kSizes) {
-    const std::vector<float> x = values<float>(n), y = forward(x, Activation::kGelu);
+  for (const std::int64_t n : kActivationCounts) {
+    const std::vector<float> x = activation_inputs<float>(n), y = forward(x, Activation::kGelu);
     for (std::size_t i = 0; i < x.size(); ++i) {
       // 1.5e-7 of Phi times x, and the rounding of the product.
       ASSERT_NEAR(y[i], x[i] * cdf(x[i]), 2.2e-7 * std::abs(x[i]) + 1e-30) << x[i];
     }
-    const std::vector<double> xd = values<double>(n), yd = forward(xd, Activation::kGelu);
+    const std::vector<double> xd = activation_inputs<double>(n),
+                              yd = forward(xd, Activation::kGelu);
     for (std::size_t i = 0; i < xd.size(); ++i) ASSERT_DOUBLE_EQ(yd[i], xd[i] * cdf(xd[i]));
   }
 }
 
 TEST(ActivationKernel, GeluSlope) {
-  for (const std::int64_t n : kSizes) {
-    const std::vector<float> x = values<float>(n), dy(x.size(), 3.0f);
+  for (const std::int64_t n : kActivationCounts) {
+    const std::vector<float> x = activation_inputs<float>(n), dy(x.size(), 3.0f);
     const std::vector<float> assigned = backward(dy, x, Activation::kGelu, GradMode::kAssign);
     const std::vector<float> added = backward(dy, x, Activation::kGelu, GradMode::kAccumulate);
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -90,8 +75,8 @@ TEST(ActivationKernel, GeluSlope) {
 
 template <class T>
 void check_relu() {
-  for (const std::int64_t n : kSizes) {
-    const std::vector<T> x = values<T>(n), y = forward(x, Activation::kRelu);
+  for (const std::int64_t n : kActivationCounts) {
+    const std::vector<T> x = activation_inputs<T>(n), y = forward(x, Activation::kRelu);
     const std::vector<T> dy(x.size(), T{3});
     const std::vector<T> assigned = backward(dy, x, Activation::kRelu, GradMode::kAssign);
     const std::vector<T> added = backward(dy, x, Activation::kRelu, GradMode::kAccumulate);
@@ -118,7 +103,8 @@ TEST(ActivationKernel, NanAndInfinityPass) {
 }
 
 TEST(ActivationKernel, SameBitsForAnyNumberOfThreads) {
-  const std::vector<float> x = values<float>(100003), dy = values<float>(100003);
+  const std::vector<float> x = activation_inputs<float>(100003),
+                           dy = activation_inputs<float>(100003);
   std::vector<std::vector<float>> results;
   for (const int threads : {1, 2, 3}) {
     set_thread_count(threads);
@@ -130,27 +116,31 @@ TEST(ActivationKernel, SameBitsForAnyNumberOfThreads) {
 }
 
 TEST(DropoutKernel, MaskIsTheDocumentedOne) {
-  const std::int64_t rows = 3, cols = 11;
-  const RngKey key{.seed = 4, .stream = kStreamDropout, .step = 9, .sample = 100};
-  std::vector<double> x(static_cast<std::size_t>(rows * cols)), y(x.size(), 1.0);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<double>(i) + 1;
-  dropout<double>(Cpu{}, {.x = x.data(),
-                          .y = y.data(),
-                          .mode = GradMode::kAccumulate,
-                          .rows = rows,
-                          .cols = cols,
-                          .p = 0.5f,
-                          .key = key});
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t i = 0; i < cols; ++i) {
-      RngKey row = key;
-      row.sample += static_cast<std::uint64_t>(r);
-      std::uint32_t words[4];
-      philox_block(row, static_cast<std::uint64_t>(i / 4), words);
-      const bool kept = uniform_from_bits(words[i % 4]) >= 0.5f;
-      const std::size_t at = static_cast<std::size_t>(r * cols + i);
-      EXPECT_EQ(y[at], kept ? 1 + 2 * x[at] : 1.0);
+  for (const auto& [rows, cols] : kDropoutCases) {
+    // The step comes from the state where there is one.
+    RngKey other = kDropoutKey;
+    other.step = 1;
+    const StepState state{.step = kDropoutKey.step};
+    std::vector<double> x(static_cast<std::size_t>(rows * cols)), y(x.size(), 1.0);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<double>(i) + 1;
+    std::vector<double> again = y;
+    Dropout<double> args{.x = x.data(),
+                         .y = y.data(),
+                         .mode = GradMode::kAccumulate,
+                         .rows = rows,
+                         .cols = cols,
+                         .p = 0.5f,
+                         .key = kDropoutKey};
+    dropout(Cpu{}, args);
+    for (std::int64_t i = 0; i < rows * cols; ++i) {
+      const bool kept = dropout_keeps(kDropoutKey, i / cols, i % cols, 0.5f);
+      EXPECT_EQ(y[i], kept ? 1 + 2 * x[i] : 1.0);
     }
+    args.y = again.data();
+    args.key = other;
+    args.state = &state;
+    dropout(Cpu{}, args);
+    EXPECT_EQ(again, y);
   }
 }
 

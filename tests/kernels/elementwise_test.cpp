@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
+#include "tests/kernels/elementwise_cases.h"
 #include "tests/support/random_values.h"
 
 namespace onpa::kernels {
@@ -12,10 +13,8 @@ namespace {
 
 using testing::normal_values;
 
-const std::int64_t kSizes[] = {0, 1, 7, 31, 1000, 70001};
-
 TEST(Elementwise, Axpby) {
-  for (const std::int64_t n : kSizes) {
+  for (const std::int64_t n : kElementCounts) {
     const std::vector<float> a = normal_values<float>(n, 1), b = normal_values<float>(n, 2);
     std::vector<float> y(a.size());
     axpby<float>(Cpu{},
@@ -28,7 +27,7 @@ TEST(Elementwise, Axpby) {
 }
 
 TEST(Elementwise, MultiplyAssignsAndAccumulates) {
-  for (const std::int64_t n : kSizes) {
+  for (const std::int64_t n : kElementCounts) {
     const std::vector<float> a = normal_values<float>(n, 1), b = normal_values<float>(n, 2);
     std::vector<float> y(a.size(), 5.0f);
     Multiply<float> args{
@@ -42,8 +41,7 @@ TEST(Elementwise, MultiplyAssignsAndAccumulates) {
 }
 
 TEST(Elementwise, ColumnSumAgreesWithDoubleAndThreads) {
-  for (const auto& [rows, cols] :
-       {std::pair<std::int64_t, std::int64_t>{0, 3}, {1, 1}, {7, 13}, {257, 5}, {1434, 101}}) {
+  for (const auto& [rows, cols] : kColumnCases) {
     const std::int64_t ldx = cols + 2;
     const std::vector<float> x = normal_values<float>(rows * ldx, 1);
     std::vector<std::vector<float>> results;
@@ -68,7 +66,7 @@ TEST(Elementwise, ColumnSumAgreesWithDoubleAndThreads) {
 }
 
 TEST(Elementwise, SumAndBroadcast) {
-  for (const std::int64_t n : kSizes) {
+  for (const std::int64_t n : kElementCounts) {
     const std::vector<float> x = normal_values<float>(n, 1);
     double want = 0;
     for (const float v : x) want += v;

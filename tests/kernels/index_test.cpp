@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
+#include "tests/kernels/index_cases.h"
 
 namespace onpa::kernels {
 namespace {
@@ -16,14 +17,8 @@ std::vector<float> counting(std::int64_t n) {
   return out;
 }
 
-struct Case {
-  std::int64_t batch, tokens, cols, count;
-};
-const std::vector<Case> kCases = {{1, 1, 1, 1},  {3, 5, 7, 1},    {3, 5, 7, 2},
-                                  {3, 5, 17, 5}, {5, 200, 33, 2}, {0, 4, 5, 2}};
-
-LeadingTokens<float> arguments(const Case& c, const std::vector<float>& x, std::vector<float>& y,
-                               GradMode mode) {
+LeadingTokens<float> arguments(const LeadingCase& c, const std::vector<float>& x,
+                               std::vector<float>& y, GradMode mode) {
   return {.x = x.data(),
           .y = y.data(),
           .mode = mode,
@@ -35,7 +30,7 @@ LeadingTokens<float> arguments(const Case& c, const std::vector<float>& x, std::
 
 // What a backward kernel leaves in place of `before`.
 template <class Kernel>
-std::vector<float> backward(const Case& c, const std::vector<float>& dy, float before,
+std::vector<float> backward(const LeadingCase& c, const std::vector<float>& dy, float before,
                             GradMode mode, const Kernel& kernel) {
   std::vector<float> dx(static_cast<std::size_t>(c.batch * c.tokens * c.cols), before);
   kernel(arguments(c, dy, dx, mode));
@@ -46,7 +41,7 @@ TEST(Index, LeadingMean) {
   const auto kernel = [](const LeadingTokens<float>& a) { leading_mean_bwd(Cpu{}, a); };
   for (const int threads : {1, 3}) {
     set_thread_count(threads);
-    for (const Case& c : kCases) {
+    for (const LeadingCase& c : kLeadingCases) {
       const std::vector<float> x = counting(c.batch * c.tokens * c.cols),
                                dy = counting(c.batch * c.cols);
       std::vector<float> y(dy.size(), 9.0f);
@@ -73,7 +68,7 @@ TEST(Index, LeadingRowsAndBack) {
   const auto kernel = [](const LeadingTokens<float>& a) { leading_rows_bwd(Cpu{}, a); };
   for (const int threads : {1, 3}) {
     set_thread_count(threads);
-    for (const Case& c : kCases) {
+    for (const LeadingCase& c : kLeadingCases) {
       const std::vector<float> x = counting(c.batch * c.tokens * c.cols);
       std::vector<float> y(static_cast<std::size_t>(c.batch * c.count * c.cols), 9.0f);
       leading_rows_fwd(Cpu{}, arguments(c, x, y, GradMode::kAssign));

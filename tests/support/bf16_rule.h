@@ -66,13 +66,15 @@ inline double largest_of(const std::vector<double>& values) {
   return largest;
 }
 
-/// Checks `got` against the float64 result `want`. float: the largest error is under `f32_bound`
+/// Checks `got` against the float64 result `want`. float: the largest error is at most `f32_bound`
 /// times the largest value. bf16: it is at most `factor` times that of `naive`, a bf16 program that
-/// rounds whatever it stores, or the last rounding alone where `naive` happens to be exact.
+/// rounds whatever it stores, or the last rounding alone where `naive` happens to be exact. Where
+/// values can be small beside what they are computed from, `least_size` stands in for the largest.
 template <class T>
 void expect_near(const std::vector<T>& got, const std::vector<double>& want,
-                 const std::vector<double>& naive, double f32_bound, double factor) {
-  const double size = largest_of(want);
+                 const std::vector<double>& naive, double f32_bound, double factor,
+                 double least_size = 0) {
+  const double size = std::max(least_size, largest_of(want));
   double bound = f32_bound * size;
   if constexpr (std::is_same_v<T, bf16>) {
     constexpr double kHalfUlp = 0x1p-8;
