@@ -6,44 +6,13 @@
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
+#include "tests/kernels/loss_cases.h"
 
 namespace onpa::kernels {
 namespace {
 
-constexpr LossKind kKinds[] = {LossKind::kMse, LossKind::kL1, LossKind::kHuber,
-                               LossKind::kBceWithLogits, LossKind::kCrossEntropy};
-constexpr float kDelta = 0.75f;
-
-struct Case {
-  std::int64_t rows, cols;
-};
-constexpr Case kCases[] = {{1, 1}, {1, 3}, {7, 1}, {5, 7}, {3, 17}, {2, 8209}, {67, 527}};
-
 template <class T>
-struct Data {
-  std::vector<T> x, target;
-};
-
-// Targets are probabilities of the classes, which suits every loss. Floats hold the values.
-template <class T>
-Data<T> make_data(const Case& c, std::uint64_t seed) {
-  Philox rng({.seed = seed, .stream = kStreamTest});
-  Data<T> out;
-  for (std::int64_t r = 0; r < c.rows; ++r) {
-    std::vector<double> row;
-    double sum = 0;
-    for (std::int64_t i = 0; i < c.cols; ++i) sum += row.emplace_back(rng.uniform() + 0.01);
-    for (const double v : row) out.target.push_back(static_cast<T>(static_cast<float>(v / sum)));
-    for (std::int64_t i = 0; i < c.cols; ++i) {
-      out.x.push_back(static_cast<T>(static_cast<float>(2 * rng.normal())));
-    }
-  }
-  return out;
-}
-
-template <class T>
-T forward(const Data<T>& data, const Case& c, LossKind kind) {
+T forward(const LossData<T>& data, const LossCase& c, LossKind kind) {
   T loss = -1;
   loss_fwd<T>(Cpu{}, {.x = data.x.data(),
                       .target = data.target.data(),
@@ -51,12 +20,12 @@ T forward(const Data<T>& data, const Case& c, LossKind kind) {
                       .rows = c.rows,
                       .cols = c.cols,
                       .kind = kind,
-                      .delta = kDelta});
+                      .delta = kLossDelta});
   return loss;
 }
 
 template <class T>
-std::vector<T> backward(const Data<T>& data, const Case& c, LossKind kind, T dloss,
+std::vector<T> backward(const LossData<T>& data, const LossCase& c, LossKind kind, T dloss,
                         GradMode mode = GradMode::kAssign, T start = NAN) {
   std::vector<T> dx(data.x.size(), start);
   loss_bwd<T>(Cpu{}, {.dloss = &dloss,
@@ -67,61 +36,24 @@ std::vector<T> backward(const Data<T>& data, const Case& c, LossKind kind, T dlo
                       .rows = c.rows,
                       .cols = c.cols,
                       .kind = kind,
-                      .delta = kDelta});
+                      .delta = kLossDelta});
   return dx;
 }
 
-// Mean loss and its gradient, written down once more in the plainest way, in long double.
-long double naive(const Data<double>& data, const Case& c, LossKind kind,
-                  std::vector<double>& slope) {
-  long double sum = 0, total = 0, targets = 0;
-  const auto cols = static_cast<std::size_t>(c.cols);
-  slope.resize(data.x.size());
-  const bool by_row = kind == LossKind::kCrossEntropy;
-  const double count = static_cast<double>(by_row ? c.rows : c.rows * c.cols);
-  for (std::size_t i = 0; i < data.x.size(); ++i) {
-    const long double x = data.x[i], t = data.target[i], d = x - t;
-    long double loss = 0, ds = 0;
-    if (kind == LossKind::kMse) loss = d * d, ds = 2 * d;
-    if (kind == LossKind::kL1) loss = std::abs(d), ds = d > 0 ? 1 : d < 0 ? -1 : 0;
-    if (kind == LossKind::kHuber) {
-      const bool inside = std::abs(d) <= kDelta;
-      loss = inside ? d * d / 2 : kDelta * (std::abs(d) - static_cast<long double>(kDelta) / 2);
-      ds = inside ? d : std::copysign(static_cast<long double>(kDelta), d);
-    }
-    if (kind == LossKind::kBceWithLogits) {
-      const long double p = 1 / (1 + std::exp(-x));
-      loss = -t * std::log(p) - (1 - t) * std::log1p(-p), ds = p - t;
-    }
-    if (by_row) {
-      if (i % cols == 0) total = targets = 0;
-      for (std::size_t j = i; i % cols == 0 && j < i + cols; ++j) {
-        total += std::exp(static_cast<long double>(data.x[j]));
-        targets += data.target[j];
-      }
-      loss = t * (std::log(total) - x), ds = std::exp(x) / total * targets - t;
-    }
-    sum += loss;
-    slope[i] = static_cast<double>(ds) / count;
-  }
-  return sum / count;
-}
-
 template <class T>
-void check_against_naive(double bound) {
-  for (const LossKind kind : kKinds) {
-    for (const Case& c : kCases) {
-      const Data<T> data = make_data<T>(c, 11);
-      const Data<double> same{{data.x.begin(), data.x.end()},
-                              {data.target.begin(), data.target.end()}};
+void check_against_reference(double bound) {
+  for (const LossKind kind : kLossKinds) {
+    for (const LossCase& c : kLossCases) {
+      const LossData<T> data = loss_data<T>(c, 11);
+      const LossData<double> same{{data.x.begin(), data.x.end()},
+                                  {data.target.begin(), data.target.end()}};
       std::vector<double> slope;
-      const auto want = static_cast<double>(naive(same, c, kind, slope));
+      const double want = loss_reference(same, c, kind, slope);
       const double scale = std::abs(want) + 1;
       EXPECT_NEAR(forward(data, c, kind), want, bound * scale) << int(kind) << ' ' << c.cols;
       const std::vector<T> got = backward<T>(data, c, kind, T{3});
       const std::vector<T> added = backward<T>(data, c, kind, T{3}, GradMode::kAccumulate, T{1});
-      const bool by_row = kind == LossKind::kCrossEntropy;
-      const double count = static_cast<double>(by_row ? c.rows : c.rows * c.cols);
+      const double count = loss_count(c, kind);
       for (std::size_t i = 0; i < got.size(); ++i) {
         // The slope of one cell is up to 20 before it is divided by the count.
         ASSERT_NEAR(got[i], 3 * slope[i], bound * 60 / count) << int(kind) << ' ' << i;
@@ -133,15 +65,15 @@ void check_against_naive(double bound) {
 
 // A few roundings of 6e-8 and exp and log good to 4 units in the last place.
 TEST(LossKernels, FloatAgreesWithTheFormulas) {
-  check_against_naive<float>(5e-7);
+  check_against_reference<float>(5e-7);
 }
 TEST(LossKernels, DoubleAgreesWithTheFormulas) {
-  check_against_naive<double>(1e-14);
+  check_against_reference<double>(1e-14);
 }
 
 TEST(LossKernels, LargeLogitsDoNotOverflow) {
-  const Case c{1, 4};
-  const Data<float> data{{1.5e38f, -1.5e38f, 200.0f, -200.0f}, {1, 0, 1, 0}};
+  const LossCase c{1, 4};
+  const LossData<float> data{{1.5e38f, -1.5e38f, 200.0f, -200.0f}, {1, 0, 1, 0}};
   EXPECT_EQ(forward(data, c, LossKind::kBceWithLogits), 0.0f);
   const std::vector<float> dx = backward(data, c, LossKind::kBceWithLogits, 1.0f);
   for (const float v : dx) EXPECT_NEAR(v, 0, 1e-30);
@@ -152,10 +84,10 @@ TEST(LossKernels, LargeLogitsDoNotOverflow) {
 }
 
 TEST(LossKernels, NanAndInfinityShow) {
-  for (const LossKind kind : kKinds) {
-    for (const Case& c : {Case{3, 5}, Case{2, 8209}}) {
+  for (const LossKind kind : kLossKinds) {
+    for (const LossCase& c : {LossCase{3, 5}, LossCase{2, 8209}}) {
       for (const std::size_t at : {std::size_t{0}, static_cast<std::size_t>(c.rows * c.cols - 1)}) {
-        Data<float> data = make_data<float>(c, 12);
+        LossData<float> data = loss_data<float>(c, 12);
         data.x[at] = NAN;
         EXPECT_TRUE(std::isnan(forward(data, c, kind))) << int(kind) << " at " << at;
         EXPECT_TRUE(std::isnan(backward(data, c, kind, 1.0f)[at])) << int(kind) << " at " << at;
@@ -167,8 +99,8 @@ TEST(LossKernels, NanAndInfinityShow) {
 }
 
 TEST(LossKernels, EmptyHasNoMean) {
-  const Data<float> data;
-  for (const LossKind kind : kKinds) {
+  const LossData<float> data;
+  for (const LossKind kind : kLossKinds) {
     EXPECT_TRUE(std::isnan(forward(data, {0, 3}, kind)));
     EXPECT_TRUE(backward(data, {0, 3}, kind, 1.0f).empty());
   }
@@ -176,9 +108,9 @@ TEST(LossKernels, EmptyHasNoMean) {
 
 TEST(LossKernels, ThreadsDoNotChangeABit) {
   const int before = thread_count();
-  const Case c{331, 127};
-  const Data<float> data = make_data<float>(c, 13);
-  for (const LossKind kind : kKinds) {
+  const LossCase c{331, 127};
+  const LossData<float> data = loss_data<float>(c, 13);
+  for (const LossKind kind : kLossKinds) {
     set_thread_count(1);
     const float loss = forward(data, c, kind);
     const std::vector<float> dx = backward(data, c, kind, 1.0f);
