@@ -157,6 +157,11 @@ std::string unknown_option(const CLI::App& root) {
   return "unexpected argument; see onpa --help";
 }
 
+int output_error(int error) {
+  std::fprintf(stderr, "onpa: cannot write to standard output: %s\n", std::strerror(error));
+  return static_cast<int>(ExitCode::kIo);
+}
+
 int run_verb(const Verb& verb) {
   if (verb.survives_closed_output) std::signal(SIGPIPE, SIG_IGN);
   try {
@@ -168,6 +173,7 @@ int run_verb(const Verb& verb) {
     std::fprintf(stderr, "onpa: out of memory; a smaller train.batch_size needs less\n");
     return static_cast<int>(ExitCode::kOutOfMemory);
   } catch (const std::system_error& error) {  // fmt and filesystem calls that give no code
+    if (std::ferror(stdout) != 0) return output_error(error.code().value());
     std::fprintf(stderr, "onpa: %s\n", error.what());
     return static_cast<int>(ExitCode::kIo);
   } catch (const std::exception& error) {
@@ -178,10 +184,15 @@ int run_verb(const Verb& verb) {
 
 // A result that did not reach its reader is a failure, whatever the verb says.
 int flush_results(int code) {
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-  if (code != 0) return code;
-  std::fprintf(stderr, "onpa: cannot write to standard output: %s\n", std::strerror(errno));
-  return static_cast<int>(ExitCode::kIo);
+  errno = EIO;  // an earlier write may have failed, whose reason is gone
+  const bool flushed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  int error = errno;
+  // Some file systems tell of a full disk only here. A stdout that is closed already is no failure
+  // of a verb that wrote nothing.
+  const bool closed = std::fclose(stdout) == 0 || (flushed && errno == EBADF);
+  if ((flushed && closed) || code != 0) return code;
+  if (flushed) error = errno;
+  return output_error(error);
 }
 
 int run(int argc, char** argv) {

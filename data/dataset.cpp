@@ -14,6 +14,7 @@
 #include "data/file.h"
 #include "data/table.h"
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::data {
@@ -234,15 +235,15 @@ DataSet DataSet::load(const fs::path& folder) {
 
 void DataSet::save(const fs::path& folder) const {
   check_savable(*this);
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error || !fs::is_directory(folder)) {
-    fail(ExitCode::kCannotCreate, folder.string(), ": cannot create the folder: ", error.message());
-  }
-  const std::string card = card_text(*this, folder);
-  fs::remove(folder / "card.json", error);
-  io::write_file_atomic(folder / "tracks.csv", tracks_csv(*this));
-  io::write_file_atomic(folder / "card.json", card);
+  const io::FaultScope faults(io::FileKind::kData);
+  io::make_folders(folder);
+  // Both are on the disk before a data set that is there is touched.
+  io::StagedFile tracks_file(folder / "tracks.csv", tracks_csv(*this));
+  io::StagedFile card_file(folder / "card.json", card_text(*this, folder));
+  std::error_code ignored;
+  fs::remove(folder / "card.json", ignored);
+  tracks_file.commit();
+  card_file.commit();
 }
 
 std::vector<std::int64_t> DataSet::indices(Split split) const {

@@ -225,6 +225,10 @@ std::vector<BadTrack> AudioLoader::bad_tracks() const {
   return state_->bad;
 }
 
+std::string AudioLoader::cache_problem() const {
+  return state_->maker.cache_problem();
+}
+
 double AudioLoader::wait_seconds() const {
   return state_->wait_seconds;
 }

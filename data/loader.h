@@ -21,19 +21,23 @@ std::vector<std::int64_t> epoch_order(std::int64_t n, std::uint64_t seed, std::u
 
 /// A cache of decoded PCM on disk: 16-bit mono at the model's rate, one file a track, each with an
 /// xxh3 checksum; the oldest files go when `max_bytes` is exceeded. An entry that is damaged, or
-/// older than its source, is decoded again. Several threads and processes may share a folder; a
-/// full disk costs only speed.
+/// older than its source, is decoded again. Several threads and processes may share a folder. A
+/// full disk costs only speed; the cache leaves room on it for others (a twentieth, at most 1 GiB).
 class PcmCache {
  public:
+  /// Throws Error (kCannotCreate), but not for a full disk.
   PcmCache(std::filesystem::path folder, std::uint64_t max_bytes);
   /// Samples of `path` from the cache, or from `decode` (which may throw), then cached. They are
   /// rounded to 16 bits either way, so that a cold cache gives what a warm one does. Thread-safe.
   std::vector<float> get(const std::filesystem::path& path,
                          const std::function<audio::Clip()>& decode);
   struct Stats {
-    std::uint64_t hits = 0, misses = 0, bytes = 0, evicted = 0, damaged = 0, failed_writes = 0;
+    std::uint64_t hits = 0, misses = 0, bytes = 0, evicted = 0, damaged = 0;
+    std::uint64_t failed_writes = 0;  // those not tried for want of room too
   };
   Stats stats() const;
+  /// Why the first entry that could not be written was not; empty if all were.
+  std::string problem() const;
 
  private:
   struct State;
@@ -96,6 +100,8 @@ class AudioLoader {
   /// Bad tracks met so far by this loader (mixup partners too), each once, in the order of the
   /// epochs. Counting starts anew with each loader: a resumed run does not know of earlier ones.
   std::vector<BadTrack> bad_tracks() const;
+  /// Why a track could not be kept in the PCM cache, the first time; empty if all were.
+  std::string cache_problem() const;
   /// Seconds that next() spent waiting for items; without workers, making them.
   double wait_seconds() const;
 

@@ -30,6 +30,8 @@ class ItemMaker {
   ItemMaker(const DataSet& data, const std::vector<std::int64_t>& rows,
             const LoaderOptions& options);
   LoaderItem make(std::uint64_t epoch, std::int64_t row);
+  /// As PcmCache::problem().
+  std::string cache_problem() const { return cache_ ? cache_->problem() : std::string(); }
 
  private:
   std::optional<std::vector<float>> load(std::int64_t row, std::vector<BadTrack>& bad);

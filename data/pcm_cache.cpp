@@ -1,4 +1,5 @@
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "data/file.h"
 #include "data/loader.h"
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::data {
@@ -43,6 +45,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 48 && std::endian::native == std::endian::little);
 constexpr std::size_t kUnhashedBytes = 16;
+constexpr std::uint64_t kMaxRoomBytes = std::uint64_t{1} << 30;
 
 std::uint64_t checksum_of(std::string_view entry) {
   return XXH3_64bits(entry.data() + kUnhashedBytes, entry.size() - kUnhashedBytes);
@@ -156,6 +159,7 @@ struct PcmCache::State {
   std::uint64_t max_bytes = 0;
   mutable std::mutex mutex;  // guards what follows
   Stats stats;
+  std::string problem;
   std::uint64_t written_since_listing = 0;
 
   Found read(const fs::path& entry, const Source& source, std::vector<float>& samples) const {
@@ -167,13 +171,14 @@ struct PcmCache::State {
   }
 
   void write(const fs::path& entry, const std::string& bytes) {
-    std::error_code ignored;
-    fs::create_directories(entry.parent_path(), ignored);
     try {
+      const io::FaultScope faults(io::FileKind::kCache);
+      leave_room(bytes.size());
+      io::make_folders(entry.parent_path());
       io::write_file_atomic(entry, bytes, /*durable=*/false);
-    } catch (const Error&) {
+    } catch (const Error& error) {
       const std::lock_guard lock(mutex);
-      ++stats.failed_writes;
+      if (++stats.failed_writes == 1) problem = error.what();
       return;
     }
     const std::lock_guard lock(mutex);
@@ -181,6 +186,18 @@ struct PcmCache::State {
     written_since_listing += bytes.size();
     // Other processes write too: look at the folder itself now and then.
     if (stats.bytes > max_bytes || written_since_listing > max_bytes / 16) shrink();
+  }
+
+  // Throws Error (kIo) if `bytes` more would take the last room on the disk, which checkpoints and
+  // metrics need more.
+  void leave_room(std::uint64_t bytes) const {
+    struct statvfs status {};
+    if (::statvfs(folder.c_str(), &status) != 0) return;  // then the write will tell
+    const std::uint64_t total = std::uint64_t{status.f_blocks} * status.f_frsize;
+    const std::uint64_t free_bytes = std::uint64_t{status.f_bavail} * status.f_frsize;
+    if (free_bytes >= bytes + std::min(total / 20, kMaxRoomBytes)) return;
+    fail(ExitCode::kIo, "cannot write to ", folder.string(), ": ", free_bytes / 1000000,
+         " MB free on the device are too few");
   }
 
   // Removes the oldest entries until a sixteenth of the limit is free, so that a full cache is not
@@ -204,7 +221,7 @@ struct PcmCache::State {
 PcmCache::PcmCache(fs::path folder, std::uint64_t max_bytes) : state_(std::make_shared<State>()) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) {
+  if (error && error != std::errc::no_space_on_device) {
     fail(ExitCode::kCannotCreate, folder.string(),
          ": cannot create the PCM cache: ", error.message());
   }
@@ -232,6 +249,11 @@ std::vector<float> PcmCache::get(const fs::path& path, const std::function<audio
   const std::vector<std::int16_t> pcm = to_pcm16(clip.samples);
   if (source) state_->write(entry, encode_entry(pcm, *source));
   return to_float(pcm.data(), pcm.size());
+}
+
+std::string PcmCache::problem() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->problem;
 }
 
 PcmCache::Stats PcmCache::stats() const {

@@ -11,6 +11,7 @@
 #include "kernels/optim.h"
 #include "nn/manifest.h"
 #include "tensor/dispatch.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::nn {
@@ -132,9 +133,9 @@ void check_space(const fs::path& checkpoints, const CheckpointContent& content) 
   if (::statvfs(checkpoints.c_str(), &status) != 0) return;  // then the writes will tell
   const std::uint64_t free_bytes = std::uint64_t{status.f_bavail} * status.f_frsize;
   if (free_bytes < needed) {
-    fail(ExitCode::kIo, "checkpoint of step ", content.step, " not saved: it needs ",
-         needed / 1000000 + 1, " MB, but ", checkpoints.string(), " has ", free_bytes / 1000000,
-         " MB free");
+    fail(ExitCode::kIo, "cannot write ", (checkpoints / folder_name(content.step)).string(),
+         ": No space left on device: it needs ", needed / 1000000 + 1, " MB, ",
+         free_bytes / 1000000, " MB are free");
   }
 }
 
@@ -191,7 +192,7 @@ std::string read_text(const fs::path& path) {
 
 fs::path save_checkpoint(const fs::path& checkpoints, const CheckpointContent& content, int keep) {
   check_content(content, keep);
-  const io::FaultScope faults;
+  const io::FaultScope faults(io::FileKind::kCheckpoint);
   std::error_code ignored;  // make_folder() reports what went wrong
   fs::create_directories(checkpoints.parent_path(), ignored);
   io::make_folder(checkpoints);
@@ -220,7 +221,7 @@ void mark_best(const fs::path& checkpoints, std::int64_t step) {
   const std::string name = folder_name(step);
   ONPA_CHECK(fs::is_directory(checkpoints / name), "checkpoint: no ", name, " to mark as best in ",
              checkpoints.string());
-  const io::FaultScope faults;
+  const io::FaultScope faults(io::FileKind::kCheckpoint);
   io::point_symlink(checkpoints / "best", name);
   io::sync_folder(checkpoints);
 }

@@ -6,6 +6,8 @@
 #include "apps/support/log.h"
 #include "audio/decode.h"
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
+#include "tensor/io/file.h"
 #include "tensor/io/npy.h"
 
 namespace onpa::apps {
@@ -19,6 +21,8 @@ int run_embed(const EmbedArgs& args) {
   options.rate_hz = model.card().mel.rate_hz;
   const std::int64_t width = model.card().passt.width;
   const Tensor out = Tensor::empty({static_cast<std::int64_t>(inputs.size()), width});
+  const io::FaultScope faults(io::FileKind::kNpy);
+  io::require_room(args.out, out.byte_count());  // now, rather than after hours of work
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const audio::Clip clip = audio::decode_file(inputs[i], options);
     const Predictor::Output output = model.predict(clip.samples, inputs[i]);

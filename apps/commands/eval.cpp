@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <exception>
 #include <map>
 
 #include "apps/commands/commands.h"
@@ -46,12 +47,16 @@ int run_eval(const EvalArgs& args) {
   const Table1 table1 = make_table1(data, results);
   const Table2 table2 = make_table2(data, results);
   const std::filesystem::path out = args.out.empty() ? args.runs.front() : args.out;
-  std::error_code error;
-  std::filesystem::create_directories(out, error);
-  write_tables(out, table1, table2);
-  write_predictions(out / "predictions.csv", data, results);
+  // Whichever of files and output fails, the other has the result of the work.
+  std::exception_ptr unwritten;
+  try {
+    write_results(out, data, results, table1, table2);
+  } catch (const Error&) {
+    unwritten = std::current_exception();
+  }
   fmt::print("{}", table_text(table1));
   if (args.by == "genre") fmt::print("\n{}", table_text(table2));
+  if (unwritten) std::rethrow_exception(unwritten);
   return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "data/table.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::apps {
@@ -32,14 +33,6 @@ constexpr int kGeneration = 1;
 std::string number(double value) {
   std::array<char, 40> text;
   return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
-}
-
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error || !fs::is_directory(folder)) {
-    fail(ExitCode::kCannotCreate, folder.string(), ": cannot create the folder: ", error.message());
-  }
 }
 
 std::string options_text(const CorpusOptions& options) {
@@ -164,6 +157,7 @@ void render_all(const fs::path& folder, const std::vector<CorpusTrack>& tracks,
   std::mutex mutex;
   const auto total = std::ssize(tracks);
   kernels::parallel_for(total, 8, [&](std::int64_t begin, std::int64_t end) {
+    const io::FaultScope faults(io::FileKind::kCorpus);
     for (std::int64_t i = begin; i < end; ++i) {
       const CorpusTrack& track = tracks[static_cast<std::size_t>(i)];
       const fs::path file = folder / (track.id + ".mp3");
@@ -187,7 +181,8 @@ bool make_corpus(const fs::path& folder, const CorpusOptions& options,
                  const std::function<void(std::int64_t, std::int64_t)>& progress) {
   const std::vector<CorpusTrack> tracks = draw_corpus(options);
   const fs::path audio = folder / "audio";
-  make_folder(audio);
+  const io::FaultScope faults(io::FileKind::kCorpus);
+  io::make_folders(audio);
   // The options are on disk before the first clip, so that clips of two corpora never mix.
   const fs::path plan = folder / "corpus.part.json", finished = folder / "corpus.json";
   for (const fs::path& file : {plan, finished}) {

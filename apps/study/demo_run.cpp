@@ -7,18 +7,28 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <exception>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "apps/commands/commands.h"
 #include "apps/study/prepare.h"
 #include "data/file.h"
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::apps {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// To stderr. A log that cannot be written must not stop the work.
+template <class... Values>
+void say(fmt::format_string<Values...> format, Values&&... values) {
+  const std::string text = fmt::format(format, std::forward<Values>(values)...);
+  if (std::fwrite(text.data(), 1, text.size(), stderr) < text.size()) std::clearerr(stderr);
+}
 
 // Announces the stages of the demo and keeps the longest time that each took: a later run finds the
 // work done.
@@ -33,13 +43,14 @@ class Stages {
   template <class Work>
   int run(const std::string& name, const Work& work) {
     ++done_;
-    fmt::print(stderr, "[{}/{}] {}\n", done_, count_, name);
+    say("[{}/{}] {}\n", done_, count_, name);
     const auto start = std::chrono::steady_clock::now();
     const int code = work();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     seconds_[name] = std::max(took.count(), seconds_.value(name, 0.0));
+    const io::FaultScope faults(io::FileKind::kDemo);
     io::write_file_atomic(file_, seconds_.dump(2) + "\n");
-    fmt::print(stderr, "[{}/{}] {}: {:.1f} s\n", done_, count_, name, took.count());
+    say("[{}/{}] {}: {:.1f} s\n", done_, count_, name, took.count());
     return code;
   }
 
@@ -58,8 +69,8 @@ class CorpusProgress {
     const std::int64_t part = (terminal_ ? 200 : 10) * done / total;
     if (part == shown_) return;
     shown_ = part;
-    fmt::print(stderr, "{}  {} of {} clips{}", terminal_ ? "\r" : "", done, total,
-               terminal_ && done < total ? "" : "\n");
+    say("{}  {} of {} clips{}", terminal_ ? "\r" : "", done, total,
+        terminal_ && done < total ? "" : "\n");
     std::fflush(stderr);
   }
 
@@ -125,22 +136,22 @@ void write_report(const DemoPlan& plan, const Floors& floors, const std::vector<
                        {"passt", {{"rmse", floors.passt_rmse}, {"mae", floors.passt_mae}}}}},
                      {"checks", list},
                      {"seconds", seconds}};
+  const io::FaultScope faults(io::FileKind::kDemo);
   io::write_file_atomic(plan.folder / "demo.json", json.dump(2) + "\n");
 }
 
 }  // namespace
 
 int run_demo_plan(const DemoPlan& plan) {
-  std::error_code error;
-  std::filesystem::create_directories(plan.folder, error);
-  if (error) {
-    fail(ExitCode::kCannotCreate, plan.folder.string(), ": cannot create: ", error.message());
+  {
+    const io::FaultScope faults(io::FileKind::kDemo);
+    io::make_folders(plan.folder);
   }
   const std::filesystem::path corpus = plan.folder / "corpus";
   Stages stages(plan.folder / "seconds.json", 5);
   stages.run("render the corpus", [&] {
     if (!make_corpus(corpus, plan.corpus, CorpusProgress())) {
-      fmt::print(stderr, "  {} clips are there already\n", plan.corpus.tracks);
+      say("  {} clips are there already\n", plan.corpus.tracks);
     }
     return 0;
   });
@@ -163,10 +174,16 @@ int run_demo_plan(const DemoPlan& plan) {
       make_table1(data, results, {analytic_floors().passt_rmse, analytic_floors().dense_rmse});
   const Table2 table2 = make_table2(data, results);
   const std::vector<DemoCheck> checks = demo_checks(data, results, floors, plan.full);
-  write_tables(plan.folder, table1, table2);
-  write_predictions(plan.folder / "predictions.csv", data, results);
-  write_report(plan, floors, checks, stages.seconds());
+  // Whichever of files and output fails, the other has the result of the work.
+  std::exception_ptr unwritten;
+  try {
+    write_results(plan.folder, data, results, table1, table2);
+    write_report(plan, floors, checks, stages.seconds());
+  } catch (const Error&) {
+    unwritten = std::current_exception();
+  }
   print_report(plan, table1, table2, floors, checks);
+  if (unwritten) std::rethrow_exception(unwritten);
   return static_cast<int>(ExitCode::kOk);
 }
 

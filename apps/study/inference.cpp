@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "apps/support/log.h"
 #include "apps/support/suggest.h"
@@ -55,6 +56,13 @@ std::vector<std::size_t> feature_positions(const ModelCard& card, const data::Da
 
 }  // namespace
 
+void warn_of_cache(const data::AudioLoader& loader) {
+  static std::atomic<bool> said = false;
+  const std::string problem = loader.cache_problem();
+  if (problem.empty() || said.exchange(true)) return;
+  spdlog::warn("PCM cache: {}; what is not cached is decoded each time", problem);
+}
+
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,
                                           const data::DataSet& data, std::vector<std::int64_t> rows,
                                           const data::LoaderOptions& options, const StopCheck& stop,
@@ -86,6 +94,7 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
     hand_over();
     throw;
   }
+  warn_of_cache(loader);
   if (const auto bad = hand_over(); !bad.empty()) {
     spdlog::warn("{} of {} tracks could not be read and have no prediction; the first: {}",
                  bad.size(), count, bad.front().reason);

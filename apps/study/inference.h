@@ -32,6 +32,9 @@ std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& car
                                           const std::vector<std::int64_t>& rows,
                                           std::int64_t batch_size, const StopCheck& stop = {});
 
+/// Warns, once in a process, if `loader` could not keep a track in its PCM cache.
+void warn_of_cache(const data::AudioLoader& loader);
+
 /// Scaled features (rows, features) of the given rows, in the card's order of features.
 Tensor scaled_features(const ModelCard& card, const data::DataSet& data,
                        std::span<const std::int64_t> rows);

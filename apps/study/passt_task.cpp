@@ -40,6 +40,7 @@ class PasstTask : public TrainTask {
   bool next(std::uint64_t draw, Step& step) override {
     data::AudioBatch batch;
     if (!loader_.next(batch)) return false;
+    warn_of_cache(loader_);
     const auto seed = static_cast<std::uint64_t>(config_.train.seed);
     Tensor mel =
         audio::log_mel_train(batch.wave, card_.mel, config_.mel_augment(), seed, draw, batch.ids);

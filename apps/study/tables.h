@@ -66,10 +66,13 @@ std::string table_csv(const Table2& table);
 std::string table_json(const Table1& table);
 std::string table_json(const Table2& table);
 
-/// Writes table1 and table2 as .json, .csv and .md into `folder`, and predictions.csv with one row
-/// a track. Throws Error (kCannotCreate, kIo).
-void write_tables(const std::filesystem::path& folder, const Table1& table1, const Table2& table2);
-void write_predictions(const std::filesystem::path& file, const data::DataSet& data,
-                       const std::vector<ModelResult>& results);
+/// One row a model and track: model, id, genre, target, prediction, absolute_error.
+std::string predictions_csv(const data::DataSet& data, const std::vector<ModelResult>& results);
+
+/// Writes table1 and table2 as .json, .csv and .md, and predictions.csv, into `folder`: all of them
+/// or, if it throws Error (kCannotCreate, kIo), none.
+void write_results(const std::filesystem::path& folder, const data::DataSet& data,
+                   const std::vector<ModelResult>& results, const Table1& table1,
+                   const Table2& table2);
 
 }  // namespace onpa::apps

@@ -7,6 +7,7 @@
 #include "apps/study/tables.h"
 #include "data/table.h"
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::apps {
@@ -192,17 +193,7 @@ std::string table_json(const Table2& table) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-void write_tables(const std::filesystem::path& folder, const Table1& table1, const Table2& table2) {
-  io::write_file_atomic(folder / "table1.json", table_json(table1));
-  io::write_file_atomic(folder / "table1.csv", table_csv(table1));
-  io::write_file_atomic(folder / "table1.md", table_markdown(table1));
-  io::write_file_atomic(folder / "table2.json", table_json(table2));
-  io::write_file_atomic(folder / "table2.csv", table_csv(table2));
-  io::write_file_atomic(folder / "table2.md", table_markdown(table2));
-}
-
-void write_predictions(const std::filesystem::path& file, const data::DataSet& data,
-                       const std::vector<ModelResult>& results) {
+std::string predictions_csv(const data::DataSet& data, const std::vector<ModelResult>& results) {
   std::string text =
       data::csv_line({"model", "id", "genre", "target", "prediction", "absolute_error"});
   for (const ModelResult& result : results) {
@@ -212,7 +203,27 @@ void write_predictions(const std::filesystem::path& file, const data::DataSet& d
                               plain(p.prediction), plain(std::abs(p.target - p.prediction))});
     }
   }
-  io::write_file_atomic(file, text);
+  return text;
+}
+
+void write_results(const std::filesystem::path& folder, const data::DataSet& data,
+                   const std::vector<ModelResult>& results, const Table1& table1,
+                   const Table2& table2) {
+  const io::FaultScope faults(io::FileKind::kTables);
+  io::make_folders(folder);
+  // All are on the disk before the first takes its place: a full disk never mixes two evaluations.
+  std::vector<io::StagedFile> files;
+  const auto stage = [&](const char* name, const std::string& text) {
+    files.emplace_back(folder / name, text);
+  };
+  stage("table1.json", table_json(table1));
+  stage("table1.csv", table_csv(table1));
+  stage("table1.md", table_markdown(table1));
+  stage("table2.json", table_json(table2));
+  stage("table2.csv", table_csv(table2));
+  stage("table2.md", table_markdown(table2));
+  stage("predictions.csv", predictions_csv(data, results));
+  for (io::StagedFile& file : files) file.commit();
 }
 
 }  // namespace onpa::apps

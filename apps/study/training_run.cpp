@@ -13,6 +13,21 @@
 #include "kernels/error.h"
 
 namespace onpa::apps {
+namespace {
+
+// In a checkpoint: the lines of metrics.jsonl that could not be written until then.
+constexpr const char* kUnwrittenMetrics = "unwritten_metrics.jsonl";
+
+std::string unwritten_metrics(const nn::CheckpointContent& content) {
+  const auto found = content.text.find(kUnwrittenMetrics);
+  return found == content.text.end() ? std::string() : found->second;
+}
+
+bool is_disk_error(const Error& error) {
+  return error.code() == ExitCode::kIo || error.code() == ExitCode::kCannotCreate;
+}
+
+}  // namespace
 
 TrainingRun::TrainingRun(const TrainOptions& options)
     : options_(options),
@@ -94,7 +109,8 @@ void TrainingRun::begin() {
   state_.data_hash = data_.hash;
   run_.write_text("config.resolved.toml", to_toml(config_));
   run_.write_text("env.json", environment_json() + "\n");
-  metrics_.emplace(run_.metrics_file(), state_.step, state_.evaluated_step == state_.step);
+  metrics_.emplace(run_.metrics_file(), state_.step, state_.evaluated_step == state_.step,
+                   found ? unwritten_metrics(found->content) : "");
   events_.emplace(run_.folder(), state_.step);
   const std::int64_t passes = config_.train.accumulate;
   spdlog::info("{}: {} parameters; {} train samples, batch {}{}; {} steps", config_.model.preset,
@@ -144,16 +160,19 @@ bool TrainingRun::save() {
   const double epochs = static_cast<double>(state_.samples) /
                         static_cast<double>(std::max<std::int64_t>(1, task_->samples_per_epoch()));
   state_.hours_per_epoch = epochs > 0 ? state_.train_seconds / epochs / 3600 : 0;
+  flush_log(false);  // a checkpoint must not outlive the metrics that led to it
   try {
-    nn::save_checkpoint(run_.checkpoints(),
-                        make_checkpoint(state_, parts(), task_->card(), config_),
-                        static_cast<int>(config_.train.keep));
+    nn::CheckpointContent content = make_checkpoint(state_, parts(), task_->card(), config_);
+    if (const std::string lines = metrics_->unwritten(); !lines.empty()) {
+      content.text[kUnwrittenMetrics] = lines;
+    }
+    nn::save_checkpoint(run_.checkpoints(), content, static_cast<int>(config_.train.keep));
     if (state_.best_step == state_.step && state_.evaluated_step == state_.step) {
       nn::mark_best(run_.checkpoints(), state_.step);
     }
     save_failed_ = changed_ = false;
   } catch (const Error& error) {
-    if (error.code() != ExitCode::kIo && error.code() != ExitCode::kCannotCreate) throw;
+    if (!is_disk_error(error)) throw;
     progress_.clear();
     spdlog::warn("checkpoint at step {} not saved: {}; training goes on", state_.step,
                  error.what());
@@ -162,10 +181,17 @@ bool TrainingRun::save() {
   return !save_failed_;
 }
 
-// RUN/bad_tracks.csv: every track that could not be used, those of earlier starts included.
-void TrainingRun::write_bad_tracks() {
+void TrainingRun::flush_log(bool last) {
+  for (io::AppendFile* file : {&metrics_->file(), &events_->file()}) {
+    last ? file->close() : file->sync();
+  }
+}
+
+// RUN/bad_tracks.csv: every track that could not be used, those of earlier starts included. False
+// if it cannot be written.
+bool TrainingRun::write_bad_tracks() {
   const std::vector<data::BadTrack> bad = task_->bad_tracks();
-  if (bad.empty()) return;
+  if (bad.empty()) return true;
   const std::filesystem::path file = run_.folder() / "bad_tracks.csv";
   std::vector<std::vector<std::string>> rows;
   if (state_.step > 0 && std::filesystem::exists(file)) {
@@ -183,8 +209,16 @@ void TrainingRun::write_bad_tracks() {
   }
   std::string text = data::csv_line({"id", "path", "reason"});
   for (const auto& row : rows) text += data::csv_line(row);
-  run_.write_text("bad_tracks.csv", text);
+  try {
+    run_.write_text("bad_tracks.csv", text);
+  } catch (const Error& error) {
+    if (!is_disk_error(error)) throw;
+    spdlog::error("{} tracks could not be read and were left out, the first {}: {}; {}",
+                  rows.size(), rows.front()[1], rows.front()[2], error.what());
+    return false;
+  }
   spdlog::warn("{} tracks could not be read and were left out; see {}", rows.size(), file.string());
+  return true;
 }
 
 int TrainingRun::finish() {
@@ -192,9 +226,18 @@ int TrainingRun::finish() {
   const bool stopped = stop_requested() != 0 && !done();
   if (!stopped && state_.evaluated_step != state_.step && state_.step > 0) evaluate();
   if (changed_) save();
-  write_bad_tracks();
+  bool written = write_bad_tracks();
   if (save_failed_) {
     spdlog::error("the last checkpoint could not be written to {}", run_.checkpoints().string());
+    written = false;
+  }
+  flush_log(true);  // after the save, which may have made room
+  if (const std::string problem = log_problem(); !problem.empty()) {
+    spdlog::error("not all metrics are written: {}", problem);
+    written = false;
+  }
+  if (!written) {
+    spdlog::info("ended at step {}; with room on the disk the same command goes on", state_.step);
     return static_cast<int>(ExitCode::kIo);
   }
   if (stopped) {

@@ -32,7 +32,8 @@ class TrainingRun {
   void close_epoch();
   bool save();
   int finish();
-  void write_bad_tracks();
+  bool write_bad_tracks();
+  void flush_log(bool last);
 
   // training_steps.cpp: within an epoch, and evaluation
   bool run_epoch();
@@ -44,6 +45,7 @@ class TrainingRun {
   ProgressState window_state() const;
   bool evaluate();
   void log(const Metrics& metrics);
+  std::string log_problem();
 
   bool out_of_steps() const;
   bool done() const { return out_of_steps() || state_.epoch >= config_.train.epochs; }

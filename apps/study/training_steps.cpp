@@ -172,12 +172,20 @@ void TrainingRun::report_step(double loss) {
 }
 
 void TrainingRun::log(const Metrics& metrics) {
-  const bool ok = metrics_->append(state_.step, metrics) && events_->append(state_.step, metrics);
-  if (!ok && !log_failed_) {
+  metrics_->append(state_.step, metrics);
+  events_->append(state_.step, metrics);
+  const std::string problem = log_problem();
+  if (!problem.empty() && !log_failed_) {
     progress_.clear();
-    spdlog::warn("{}: metrics cannot be written; training goes on", run_.folder().string());
+    spdlog::warn("{}; training goes on, the rest will be tried again", problem);
   }
-  log_failed_ = !ok;
+  log_failed_ = !problem.empty();
+}
+
+// Why not all metrics are in their files; empty if they are.
+std::string TrainingRun::log_problem() {
+  const std::string problem = metrics_->file().problem();
+  return problem.empty() ? events_->file().problem() : problem;
 }
 
 // Errors on the test split, of the live weights and of the averaged ones; false if stopped.

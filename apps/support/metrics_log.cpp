@@ -1,17 +1,15 @@
 #include "apps/support/metrics_log.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
-#include "kernels/error.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::apps {
@@ -26,12 +24,16 @@ bool kept(const std::string& line, std::int64_t last, bool keep_evaluation) {
   return step < last || (step == last && (keep_evaluation || !json.contains("test_rmse")));
 }
 
-void drop_lines_after(const std::filesystem::path& file, std::int64_t last, bool keep_evaluation) {
+std::string text_of(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
-  if (!in) return;
   std::ostringstream whole;
-  whole << in.rdbuf();
-  const std::string text = whole.str();
+  if (in) whole << in.rdbuf();
+  return whole.str();
+}
+
+// Makes `file` hold what a run that goes on after step `last` has to find there.
+void rewind(const std::filesystem::path& file, std::int64_t last, bool keep_evaluation) {
+  const std::string text = text_of(file);
   std::string out;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = text.find('\n', begin);
@@ -41,27 +43,26 @@ void drop_lines_after(const std::filesystem::path& file, std::int64_t last, bool
     begin = end + 1;
   }
   if (out != text) {
-    io::write_file_atomic(file, [&](io::FileWriter& writer) { writer.write(out); });
+    const io::FaultScope faults(io::FileKind::kMetrics);
+    io::write_file_atomic(file, out);
   }
 }
 
 }  // namespace
 
-MetricsLog::MetricsLog(std::filesystem::path file, std::int64_t resumed_step,
-                       bool keep_evaluation) {
-  drop_lines_after(file, resumed_step, keep_evaluation);
-  descriptor_ = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) {
-    fail(ExitCode::kCannotCreate, file.string(),
-         ": cannot open for appending: ", std::strerror(errno));
+MetricsLog::MetricsLog(std::filesystem::path file, std::int64_t resumed_step, bool keep_evaluation,
+                       const std::string& unwritten)
+    : file_((rewind(file, resumed_step, keep_evaluation), file), io::FileKind::kMetrics) {
+  // Lines that a checkpoint holds may have reached the file after all.
+  std::set<std::string> there;
+  std::istringstream old(unwritten.empty() ? "" : text_of(file)), lines(unwritten);
+  for (std::string line; std::getline(old, line);) there.insert(line);
+  for (std::string line; std::getline(lines, line);) {
+    if (!there.contains(line)) file_.append(line + "\n");
   }
 }
 
-MetricsLog::~MetricsLog() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
-
-bool MetricsLog::append(std::int64_t step, const Metrics& metrics) {
+void MetricsLog::append(std::int64_t step, const Metrics& metrics) {
   const double wall =
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   std::string line = fmt::format("{{\"step\":{},\"wall\":{:.3f}", step, wall);
@@ -69,8 +70,13 @@ bool MetricsLog::append(std::int64_t step, const Metrics& metrics) {
     line += std::isfinite(value) ? fmt::format(",\"{}\":{}", name, value)
                                  : fmt::format(",\"{}\":null", name);
   }
-  line += "}\n";
-  return write(descriptor_, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  file_.append(line + "}\n");
+}
+
+std::string MetricsLog::unwritten() const {
+  std::string text;
+  for (const std::string& line : file_.waiting()) text += line;
+  return text;
 }
 
 }  // namespace onpa::apps

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/io/append_file.h"
+
 namespace onpa::apps {
 
 using Metrics = std::vector<std::pair<std::string, double>>;
@@ -15,18 +17,20 @@ class MetricsLog {
  public:
   /// Appends to `file`. Lines whose "step" is above `resumed_step`, and a last line without a
   /// newline, are dropped first: the resumed run writes them anew. So is an evaluation at that
-  /// step ("test_rmse") unless `keep_evaluation`. Throws Error (kCannotCreate, kIo).
-  MetricsLog(std::filesystem::path file, std::int64_t resumed_step, bool keep_evaluation);
-  ~MetricsLog();
-  MetricsLog(const MetricsLog&) = delete;
-  MetricsLog& operator=(const MetricsLog&) = delete;
+  /// step ("test_rmse") unless `keep_evaluation`. `unwritten` are lines that the run before could
+  /// not write. Throws Error (kCannotCreate, kIo).
+  MetricsLog(std::filesystem::path file, std::int64_t resumed_step, bool keep_evaluation,
+             const std::string& unwritten = "");
 
-  /// Appends {"step": step, "wall": seconds since 1970, ...} in one write; a value that is not
-  /// finite becomes null. False if the line could not be written.
-  bool append(std::int64_t step, const Metrics& metrics);
+  /// Appends {"step": step, "wall": seconds since 1970, ...}; a value that is not finite becomes
+  /// null. What cannot be written waits: see file().
+  void append(std::int64_t step, const Metrics& metrics);
+  /// The lines that wait, to be kept in a checkpoint.
+  std::string unwritten() const;
+  io::AppendFile& file() { return file_; }
 
  private:
-  int descriptor_ = -1;
+  io::AppendFile file_;
 };
 
 }  // namespace onpa::apps

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::apps {
@@ -33,14 +34,10 @@ std::string holder_of(const std::string& content) {
 }  // namespace
 
 RunDir::RunDir(std::filesystem::path folder) : folder_(std::move(folder)) {
-  std::error_code error;
-  std::filesystem::create_directories(checkpoints(), error);
-  if (error) {
-    fail(ExitCode::kCannotCreate, folder_.string(),
-         ": cannot make the run folder: ", error.message());
-  }
+  const io::FaultScope faults(io::FileKind::kRun);
+  io::make_folders(checkpoints());
   const std::string path = (folder_ / "lock").string();
-  lock_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (io::fault_point()) lock_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (lock_ < 0) {
     fail(ExitCode::kCannotCreate, path, ": cannot write to the run folder: ", std::strerror(errno));
   }
@@ -56,12 +53,15 @@ RunDir::RunDir(std::filesystem::path folder) : folder_(std::move(folder)) {
          elsewhere ? "; if that process is gone, remove the file 'lock' in it" : "");
   }
   const std::string content = host + " " + std::to_string(getpid()) + "\n";
-  if (ftruncate(lock_, 0) != 0 ||
+  errno = ENOSPC;  // a write that stops short gives no reason
+  if (ftruncate(lock_, 0) != 0 || !io::fault_point() ||
       pwrite(lock_, content.data(), content.size(), 0) != static_cast<ssize_t>(content.size())) {
     const std::string reason = std::strerror(errno);
+    // Half a name would read as that of another host.
+    if (ftruncate(lock_, 0) != 0) errno = 0;
     close(lock_);
     lock_ = -1;
-    fail(ExitCode::kCannotCreate, path, ": cannot write to the run folder: ", reason);
+    fail(ExitCode::kIo, "cannot write ", path, ": ", reason);
   }
 }
 
@@ -73,7 +73,8 @@ RunDir::~RunDir() {
 }
 
 void RunDir::write_text(const std::string& name, const std::string& text) const {
-  io::write_file_atomic(folder_ / name, [&](io::FileWriter& file) { file.write(text); });
+  const io::FaultScope faults(io::FileKind::kRun);
+  io::write_file_atomic(folder_ / name, text);
 }
 
 }  // namespace onpa::apps

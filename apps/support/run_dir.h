@@ -11,7 +11,7 @@ namespace onpa::apps {
 class RunDir {
  public:
   /// Makes the folder if need be and checks that it can be written to. Throws Error
-  /// (kCannotCreate) naming the folder, or the process that holds it.
+  /// (kCannotCreate, kIo) naming the folder, or the process that holds it.
   explicit RunDir(std::filesystem::path folder);
   ~RunDir();
   RunDir(const RunDir&) = delete;

@@ -1,6 +1,5 @@
 #include "apps/support/tfevents.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -8,8 +7,6 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
-
-#include "kernels/error.h"
 
 namespace onpa::apps {
 namespace {
@@ -69,6 +66,12 @@ double now_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+std::filesystem::path event_file(const std::filesystem::path& folder, double now) {
+  char host[256] = "host";
+  gethostname(host, sizeof(host) - 1);
+  return folder / fmt::format("events.out.tfevents.{:.0f}.{}.{}", now, host, getpid());
+}
+
 }  // namespace
 
 std::uint32_t crc32c(const void* bytes, std::size_t count) {
@@ -107,40 +110,24 @@ std::string scalar_event(double wall_seconds, std::int64_t step, const Metrics& 
   return out;
 }
 
-EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t resumed_step) {
+EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t resumed_step)
+    : file_(event_file(folder, now_seconds()), io::FileKind::kEvents) {
   const double now = now_seconds();
-  char host[256] = "host";
-  gethostname(host, sizeof(host) - 1);
-  const std::filesystem::path file =
-      folder / fmt::format("events.out.tfevents.{:.0f}.{}.{}", now, host, getpid());
-  descriptor_ = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) {
-    fail(ExitCode::kCannotCreate, file.string(), ": cannot create: ", std::strerror(errno));
-  }
   std::string version = event_header(now, 0);
   put_bytes(version, 3, "brain.Event:2");
-  write_payload(version);
+  file_.append(event_record(version));
   if (resumed_step > 0) {
     std::string session = event_header(now, resumed_step + 1);
     std::string start;  // SessionLog: status = 1, START = 1
     put_tag(start, 1, kVarint);
     put_varint(start, 1);
     put_bytes(session, 7, start);
-    write_payload(session);
+    file_.append(event_record(session));
   }
 }
 
-EventWriter::~EventWriter() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
-
-bool EventWriter::write_payload(const std::string& payload) {
-  const std::string record = event_record(payload);
-  return write(descriptor_, record.data(), record.size()) == static_cast<ssize_t>(record.size());
-}
-
-bool EventWriter::append(std::int64_t step, const Metrics& metrics) {
-  return write_payload(scalar_event(now_seconds(), step, metrics));
+void EventWriter::append(std::int64_t step, const Metrics& metrics) {
+  file_.append(event_record(scalar_event(now_seconds(), step, metrics)));
 }
 
 }  // namespace onpa::apps

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "apps/support/metrics_log.h"
+#include "tensor/io/append_file.h"
 
 namespace onpa::apps {
 
@@ -26,14 +27,12 @@ class EventWriter {
   /// Starts a new file events.out.tfevents.* in `folder`. A `resumed_step` above 0 tells readers
   /// to drop what earlier files hold for later steps. Throws Error (kCannotCreate).
   EventWriter(const std::filesystem::path& folder, std::int64_t resumed_step);
-  ~EventWriter();
-  EventWriter(const EventWriter&) = delete;
-  EventWriter& operator=(const EventWriter&) = delete;
-  bool append(std::int64_t step, const Metrics& metrics);
+  /// What cannot be written waits: see file().
+  void append(std::int64_t step, const Metrics& metrics);
+  io::AppendFile& file() { return file_; }
 
  private:
-  bool write_payload(const std::string& payload);
-  int descriptor_ = -1;
+  io::AppendFile file_;
 };
 
 }  // namespace onpa::apps

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
 
 namespace onpa::io {
 namespace {
@@ -35,6 +36,15 @@ std::filesystem::path temporary_beside(const std::filesystem::path& path) {
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+// A rename would put a file in the place of a device or pipe.
+void refuse_irregular(const std::filesystem::path& path) {
+  std::error_code none;
+  const auto there = std::filesystem::status(path, none);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+    fail(ExitCode::kCannotCreate, "cannot create ", path.string(), ": it is not a regular file");
+  }
 }
 
 }  // namespace
@@ -68,6 +78,13 @@ void FileWriter::write(const void* data, std::size_t bytes) {
   }
 }
 
+void FileWriter::reserve(std::uint64_t bytes) {
+  if (bytes == 0) return;
+  // Not every file system can reserve; there the writes will tell.
+  const bool done = fault_point() && ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes)) == 0;
+  if (!done && errno != EOPNOTSUPP && errno != ENOSYS) fail_errno(ExitCode::kIo, "write", shown_);
+}
+
 void FileWriter::finish(bool durable) {
   if (durable && (!fault_point() || ::fsync(descriptor_) != 0))
     fail_errno(ExitCode::kIo, "sync", shown_);
@@ -82,30 +99,65 @@ void FileWriter::finish(bool durable) {
   finished_ = true;
 }
 
-void write_file_atomic(const std::filesystem::path& path,
-                       const std::function<void(FileWriter&)>& fill, bool durable) {
-  // A rename would put a file in the place of a device or pipe.
-  std::error_code none;
-  const auto there = std::filesystem::status(path, none);
-  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
-    fail(ExitCode::kCannotCreate, "cannot create ", path.string(), ": it is not a regular file");
-  }
-  const std::filesystem::path temporary = temporary_beside(path);
-  FileWriter writer(temporary, nullptr, path);
+StagedFile::StagedFile(std::filesystem::path path, const std::function<void(FileWriter&)>& fill,
+                       bool durable)
+    : path_(std::move(path)), durable_(durable) {
+  refuse_irregular(path_);
+  const std::filesystem::path temporary = temporary_beside(path_);
+  FileWriter writer(temporary, nullptr, path_);
   fill(writer);
   writer.finish(durable);
-  try {
-    rename_path(temporary, path);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
-  if (durable) sync_folder(folder_of(path));
+  temporary_ = temporary;
+}
+
+StagedFile::StagedFile(std::filesystem::path path, std::string_view bytes, bool durable)
+    : StagedFile(
+          std::move(path), [&](FileWriter& file) { file.write(bytes.data(), bytes.size()); },
+          durable) {}
+
+StagedFile::StagedFile(StagedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      durable_(other.durable_) {}
+
+StagedFile::~StagedFile() {
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void StagedFile::commit() {
+  rename_path(temporary_, path_);
+  temporary_.clear();
+  if (durable_) sync_folder(folder_of(path_));
+}
+
+void write_file_atomic(const std::filesystem::path& path,
+                       const std::function<void(FileWriter&)>& fill, bool durable) {
+  StagedFile(path, fill, durable).commit();
 }
 
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes, bool durable) {
-  write_file_atomic(
-      path, [&](FileWriter& file) { file.write(bytes.data(), bytes.size()); }, durable);
+  StagedFile(path, bytes, durable).commit();
+}
+
+void require_room(const std::filesystem::path& path, std::uint64_t bytes) {
+  refuse_irregular(path);
+  FileWriter probe(temporary_beside(path), nullptr, path);
+  probe.reserve(bytes);
+}
+
+void make_folders(const std::filesystem::path& path) {
+  std::error_code error;
+  if (fault_point()) {
+    std::filesystem::create_directories(path, error);
+  } else {
+    error = std::error_code(errno, std::generic_category());
+  }
+  if (!error && !std::filesystem::is_directory(path, error) && !error) {
+    error = std::make_error_code(std::errc::not_a_directory);
+  }
+  if (error) {
+    fail(ExitCode::kCannotCreate, "cannot create folder ", path.string(), ": ", error.message());
+  }
 }
 
 void make_folder(const std::filesystem::path& path) {

@@ -1,9 +1,10 @@
 // Files written so that a reader finds a whole one or none: every call checked, synced, renamed
-// into place. Each system call that changes the disk first passes fault_point(), so that tests can
-// stop or fail a save at any of them.
+// into place. Each system call that changes the disk first passes fault_point() (fault.h), so that
+// tests can stop or fail a writer at any of them.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -28,6 +29,8 @@ class FileWriter {
   /// Throws Error (kIo), as does finish(), naming file and cause ("No space left on device").
   void write(const void* data, std::size_t bytes);
   void write(const std::string& text) { write(text.data(), text.size()); }
+  /// Takes room on the disk for a file of `bytes` in all, where the file system can.
+  void reserve(std::uint64_t bytes);
   /// Syncs (if `durable`) and closes.
   void finish(bool durable = true);
   std::size_t bytes_written() const { return bytes_written_; }
@@ -40,16 +43,41 @@ class FileWriter {
   std::size_t bytes_written_ = 0;
 };
 
-/// Writes `path` through a temporary file beside it: `fill` writes, then sync, rename, sync of the
-/// folder. Throws Error (kCannotCreate, kIo); `path` is then as it was. A folder, device or pipe of
-/// that name is refused (kCannotCreate). Without `durable` nothing is synced: after a crash of the
-/// process the file is still whole, after a power cut it may be damaged. The temporary's name is
-/// `.tmp-`, the name of the file, `-` and numbers.
+/// A file written, and synced if `durable`, beside its place, which it takes with commit(). Of
+/// files that belong together all can so be on the disk before the first takes its place. The
+/// temporary's name is `.tmp-`, the name of the file, `-` and numbers; it goes with this object.
+class StagedFile {
+ public:
+  /// Throws Error (kCannotCreate, kIo); a folder, device or pipe called `path` is refused
+  /// (kCannotCreate).
+  StagedFile(std::filesystem::path path, const std::function<void(FileWriter&)>& fill,
+             bool durable = true);
+  StagedFile(std::filesystem::path path, std::string_view bytes, bool durable = true);
+  ~StagedFile();
+  StagedFile(StagedFile&& other) noexcept;
+  StagedFile& operator=(StagedFile&&) = delete;
+  /// Rename, sync of the folder. Throws Error (kIo). Once.
+  void commit();
+
+ private:
+  std::filesystem::path path_, temporary_;  // temporary_ is empty if it is no longer there
+  bool durable_;
+};
+
+/// StagedFile and commit() in one: `path` is as it was if it throws. Without `durable` nothing is
+/// synced: after a crash of the process the file is still whole, after a power cut it may be
+/// damaged.
 void write_file_atomic(const std::filesystem::path& path,
                        const std::function<void(FileWriter&)>& fill, bool durable = true);
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes,
                        bool durable = true);
 
+/// Throws the Error that writing `bytes` to `path` would end in (kCannotCreate, kIo), if that can
+/// be known now: before the work of which the file is the result. Leaves nothing behind.
+void require_room(const std::filesystem::path& path, std::uint64_t bytes);
+
+/// mkdir with all parents. Throws Error (kCannotCreate).
+void make_folders(const std::filesystem::path& path);
 /// mkdir, rename and fsync of a folder, each checked. Throw Error (kCannotCreate, kIo).
 void make_folder(const std::filesystem::path& path);
 void rename_path(const std::filesystem::path& from, const std::filesystem::path& to);
@@ -58,21 +86,5 @@ void sync_folder(const std::filesystem::path& path);
 void exchange_folder(const std::filesystem::path& from, const std::filesystem::path& to);
 /// Points the symlink `link` at `target` (as text), replacing an older link in one step.
 void point_symlink(const std::filesystem::path& link, const std::string& target);
-
-/// Counts one file operation while a FaultScope lives on this thread, and otherwise does nothing.
-/// If the environment holds ONPA_FAULT=checkpoint:N:ACTION and this is the N-th since the process
-/// began (from 1), it acts: `kill` raises SIGKILL, `enospc` and `eio` set errno and return false,
-/// upon which the caller must fail as if its system call had.
-bool fault_point();
-
-/// Marks the operations of this thread as those of a checkpoint save. Throws Error (kConfig) if
-/// ONPA_FAULT is set to anything else.
-class FaultScope {
- public:
-  FaultScope();
-  ~FaultScope();
-  FaultScope(const FaultScope&) = delete;
-  FaultScope& operator=(const FaultScope&) = delete;
-};
 
 }  // namespace onpa::io

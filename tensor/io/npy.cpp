@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
 namespace onpa::io {
@@ -187,6 +188,7 @@ void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
   std::string header(kMagic);
   header +=
       {'\x01', '\x00', static_cast<char>(text.size() & 255), static_cast<char>(text.size() >> 8)};
+  const FaultScope faults(FileKind::kNpy);
   write_file_atomic(path, [&](FileWriter& file) {
     file.write(header + text);
     file.write(tensor.bytes(), tensor.byte_count());

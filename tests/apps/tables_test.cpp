@@ -162,8 +162,8 @@ TEST(TableFiles, AreWrittenAndReadBack) {
   const testing::TempFolder folder;
   const data::DataSet data = small_data();
   const std::vector<ModelResult> results = {result(data, "passt", 1, {0.1f, 0, 0, 0})};
-  write_tables(folder.path(), make_table1(data, results), make_table2(data, results));
-  write_predictions(folder / "predictions.csv", data, results);
+  write_results(folder.path(), data, results, make_table1(data, results),
+                make_table2(data, results));
   for (const char* name :
        {"table1.json", "table1.csv", "table1.md", "table2.json", "table2.csv", "table2.md"}) {
     EXPECT_GT(std::filesystem::file_size(folder / name), 20u) << name;

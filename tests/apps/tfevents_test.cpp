@@ -50,7 +50,8 @@ TEST(TfEvents, FileStartsWithItsVersion) {
   const testing::TempFolder folder;
   {
     EventWriter writer(folder.path(), 0);
-    EXPECT_TRUE(writer.append(1, {{"loss", 0.5}}));
+    writer.append(1, {{"loss", 0.5}});
+    EXPECT_EQ(writer.file().problem(), "");
   }
   std::string bytes;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
