@@ -66,7 +66,7 @@ GPU_FN void dq_block(const AttentionBwd<bf16>& a, const HeadBlock& at, const Til
   const bool has_rows = first < queries;
   QueryStats stats[kM][2] = {};
 #pragma unroll
-  for (int m = 0; m < kM && has_rows; ++m) {
+  for (int m = 0; m < kM; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       stats[m][half] = in.stats[first + 16 * m + 8 * half + lane() / 4];

@@ -51,7 +51,7 @@ GPU_FN void move_peaks(const float (&score)[kM][kN][4], float to_log2, Rows<kM>&
 }
 
 // The warp's rows against the first kKeys keys of a tile, of which `keys` count.
-template <int kM, int kKeys, bool kMasked>
+template <int kM, int kKeys>
 GPU_FN void forward_step(const bf16* q, const bf16* k_tile, const bf16* v_tile, int keys,
                          float to_log2, Rows<kM>& rows) {
   constexpr int kN = kKeys / 8;
@@ -62,7 +62,7 @@ GPU_FN void forward_step(const bf16* q, const bf16* k_tile, const bf16* v_tile, 
     load_fragments(a, q, 0, k);
     multiply_rows(score, a, k_tile, 0, k);
   }
-  if constexpr (kMasked) mask_columns(score, keys);
+  if (keys < kKeys) mask_columns(score, keys);
   move_peaks(score, to_log2, rows);
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
@@ -146,12 +146,10 @@ GPU_FN void forward_block(const AttentionFwd<bf16>& a, const HeadBlock& at, cons
     if (!has_rows) continue;
     const bf16 *k = tiles.k + buffer, *v = tiles.v + buffer;
     const int left = tokens - key;
-    if (left >= kRows) {
-      forward_step<kM, kRows, false>(q, k, v, left, to_log2, rows);
-    } else if (left > 16) {
-      forward_step<kM, kRows, true>(q, k, v, left, to_log2, rows);
+    if (left > 16) {
+      forward_step<kM, kRows>(q, k, v, left, to_log2, rows);
     } else {
-      forward_step<kM, 16, true>(q, k, v, left, to_log2, rows);
+      forward_step<kM, 16>(q, k, v, left, to_log2, rows);
     }
   }
   if (!has_rows) return;

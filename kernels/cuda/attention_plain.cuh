@@ -58,7 +58,8 @@ GPU_FN void row_products(const Tiles& t, const HeadRows<T>& rows, int first_row,
     load_tile(t.rows, rows, first_row, kRows, column, dim);
     load_tile(t.others, others, first_other, kOthers, column, dim);
     __syncthreads();
-    for (int c = 0; c < kColumns; c += 4) {
+    const int columns = min(kColumns, dim - column);
+    for (int c = 0; c < columns; c += 4) {
       float4 r[4], o[4];
       for (int i = 0; i < 4; ++i) {
         r[i] = load4(&t.rows[4 * down() + i][c]);
@@ -90,7 +91,8 @@ GPU_FN void add_weighted_rows(const Tiles& t, const float (&weights)[4][4],
     }
   }
   __syncthreads();
-  for (int k = 0; k < kOthers; k += 4) {
+  const int count = min(kOthers, others.count - first_other);
+  for (int k = 0; k < count; k += 4) {
     float4 w[4], o[4];
     for (int i = 0; i < 4; ++i) {
       w[i] = load4(&t.weights[4 * down() + i][k]);

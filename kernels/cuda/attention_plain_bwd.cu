@@ -40,7 +40,7 @@ GPU_FN void score_gradient(float to_log2, const QueryStats& query, bool there, f
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) attention_dkv_plain_kernel(AttentionBwd<T> a) {
+__global__ void __launch_bounds__(kThreads, 3) attention_dkv_plain_kernel(AttentionBwd<T> a) {
   GPU_SHARED(row_tile, float[kRows][kLd]);
   GPU_SHARED(other_tile, float[kOthers][kLd]);
   GPU_SHARED(weight_tile, float[kRows][kLd]);
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads) attention_dkv_plain_kernel(Attention
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) attention_dq_plain_kernel(AttentionBwd<T> a) {
+__global__ void __launch_bounds__(kThreads, 3) attention_dq_plain_kernel(AttentionBwd<T> a) {
   GPU_SHARED(row_tile, float[kRows][kLd]);
   GPU_SHARED(other_tile, float[kOthers][kLd]);
   GPU_SHARED(weight_tile, float[kRows][kLd]);

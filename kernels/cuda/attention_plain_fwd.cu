@@ -50,7 +50,7 @@ GPU_FN void online_softmax(float (&score)[4][4], Rows& rows, float to_log2, int 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) attention_fwd_plain_kernel(AttentionFwd<T> a) {
+__global__ void __launch_bounds__(kThreads, 3) attention_fwd_plain_kernel(AttentionFwd<T> a) {
   GPU_SHARED(row_tile, float[kRows][kLd]);
   GPU_SHARED(other_tile, float[kOthers][kLd]);
   GPU_SHARED(weight_tile, float[kRows][kLd]);

@@ -6,33 +6,20 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <numeric>
-#include <ostream>
 #include <string>
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
-#include "tests/support/random_values.h"
+#include "tests/kernels/attention_cases.h"
 
 namespace onpa::kernels {
 namespace {
 
+using testing::attention_input;
+using testing::kAttentionCases;
+using testing::kAttentionTileCases;
 using testing::normal_values;
-
-struct Case {
-  std::int64_t batch, tokens, heads, dim, queries;
-  std::int64_t width() const { return heads * dim; }
-  friend std::ostream& operator<<(std::ostream& out, const Case& s) {
-    return out << "batch " << s.batch << " tokens " << s.tokens << " heads " << s.heads << " dim "
-               << s.dim << " queries " << s.queries;
-  }
-};
-// One token, a prime, below and over the blocks of queries and keys with odd tails, head widths
-// that are no multiple of a vector, and few queries for many keys.
-const Case kCases[] = {{1, 1, 1, 1, 1},      {2, 1, 3, 16, 1},     {1, 2, 2, 64, 2},
-                       {1, 7, 1, 8, 7},      {2, 13, 3, 5, 13},    {1, 31, 2, 16, 2},
-                       {1, 97, 2, 64, 97},   {1, 96, 1, 64, 96},   {2, 101, 2, 24, 60},
-                       {1, 193, 1, 72, 193}, {1, 450, 2, 16, 450}, {1, 450, 1, 64, 2}};
+using Case = testing::AttentionCase;
 
 template <class T>
 std::vector<T> as(const std::vector<double>& v) {
@@ -62,7 +49,7 @@ template <class T>
 Result<T> run(const Case& s, const std::vector<double>& values, double dy_scale = 1) {
   const auto qkv = as<T>(values);
   const auto dy = normal_values<T>(s.batch * s.queries * s.width(), 7, dy_scale);
-  const float scale = 1 / std::sqrt(static_cast<float>(s.dim));
+  const float scale = s.scale();
   Result<T> out{guarded<T>(s.batch * s.queries * s.width()),
                 guarded<T>(s.batch * s.heads * s.queries),
                 guarded<T>(s.batch * s.tokens * 3 * s.width())};
@@ -91,7 +78,7 @@ Result<T> run(const Case& s, const std::vector<double>& values, double dy_scale 
 }
 template <class T>
 Result<T> run(const Case& s) {
-  return run<T>(s, normal_values<double>(s.batch * s.tokens * 3 * s.width(), 5));
+  return run<T>(s, attention_input(s));
 }
 
 template <class A, class B>
@@ -106,44 +93,30 @@ double worst(const std::vector<A>& a, const std::vector<B>& b) {
   return difference / size;
 }
 
-// softmax(q k^T * scale) v with the matrix written out, in double.
-std::vector<double> naive(const Case& s, const std::vector<double>& qkv) {
-  const std::int64_t stride = 3 * s.width();
-  const double scale = 1 / std::sqrt(static_cast<float>(s.dim));
-  std::vector<double> y(static_cast<std::size_t>(s.batch * s.queries * s.width()));
-  for (std::int64_t b = 0; b < s.batch; ++b) {
-    for (std::int64_t h = 0; h < s.heads; ++h) {
-      for (std::int64_t i = 0; i < s.queries; ++i) {
-        const double* head = qkv.data() + b * s.tokens * stride + h * s.dim;
-        std::vector<double> p(static_cast<std::size_t>(s.tokens));
-        for (std::int64_t j = 0; j < s.tokens; ++j) {
-          const double* k = head + j * stride + s.width();
-          p[j] = std::exp(scale * std::inner_product(k, k + s.dim, head + i * stride, 0.0));
-        }
-        const double sum = std::accumulate(p.begin(), p.end(), 0.0);
-        for (std::int64_t c = 0; c < s.dim; ++c) {
-          double& out = y[(b * s.queries + i) * s.width() + h * s.dim + c];
-          for (std::int64_t j = 0; j < s.tokens; ++j) {
-            out += p[j] / sum * head[j * stride + 2 * s.width() + c];
-          }
-        }
-      }
-    }
-  }
-  return y;
+std::vector<Case> all_cases() {
+  std::vector<Case> cases(std::begin(kAttentionCases), std::end(kAttentionCases));
+  cases.insert(cases.end(), std::begin(kAttentionTileCases), std::end(kAttentionTileCases));
+  cases.push_back({1, 450, 2, 16, 450});
+  cases.push_back({1, 450, 1, 64, 2});
+  return cases;
 }
 
-TEST(AttentionKernel, DoubleMatchesTheNaiveSoftmax) {
-  for (const Case& s : kCases) {
-    const auto qkv = normal_values<double>(s.batch * s.tokens * 3 * s.width(), 5);
-    EXPECT_LT(worst(run<double>(s, qkv).y, naive(s, qkv)), 1e-12) << s;
+TEST(AttentionKernel, DoubleMatchesTheScoresWrittenOut) {
+  for (const Case& s : all_cases()) {
+    const auto qkv = attention_input(s);
+    const auto want =
+        testing::reference_attention(s, qkv, testing::attention_slope(s), testing::Exact{});
+    const Result<double> got = run<double>(s, qkv);
+    EXPECT_LT(worst(got.y, want.y), 1e-12) << s;
+    EXPECT_LT(worst(got.lse, want.lse), 1e-12) << s;
+    EXPECT_LT(worst(got.dqkv, want.dqkv), 1e-12) << s;
   }
 }
 
 // A score is a sum of `dim` products (error about sqrt(dim) * 6e-8 times its size, here a few
 // units), which exp turns into a relative error of the probability; 3e-6 leaves a factor of three.
 TEST(AttentionKernel, FloatIsNearDouble) {
-  for (const Case& s : kCases) {
+  for (const Case& s : all_cases()) {
     const Result<float> got = run<float>(s);
     const Result<double> want = run<double>(s);
     EXPECT_LT(worst(got.y, want.y), 3e-6) << s;
@@ -169,6 +142,16 @@ TEST(AttentionKernel, LargeScoresStayFinite) {
   EXPECT_LT(worst(got.y, want.y), 3e-4);
   EXPECT_LT(worst(got.lse, want.lse), 1e-6);
   EXPECT_LT(worst(got.dqkv, want.dqkv), 3e-4);
+}
+
+TEST(AttentionKernel, LowScoresStayFinite) {
+  const Case s{1, 70, 1, 64, 70};
+  const auto qkv = testing::attention_input_of_low_scores(s);
+  const Result<float> got = run<float>(s, qkv);
+  const Result<double> want = run<double>(s, qkv);
+  ASSERT_LT(*std::max_element(want.lse.begin(), want.lse.end()), -100);
+  EXPECT_LT(worst(got.y, want.y), 1e-4);  // 150 * 6e-8, summed over 64 columns
+  EXPECT_LT(worst(got.dqkv, want.dqkv), 1e-4);
 }
 
 TEST(AttentionKernel, ANotANumberReachesEveryRowThatReadsIt) {
