@@ -37,19 +37,24 @@ Tensor attention(const Tensor& qkv, std::int64_t heads, std::int64_t queries) {
   });
   return record(y, {qkv}, [qkv, y = y.detach(), lse, heads, head_dim, scale](const Tensor& dy) {
     Tensor dqkv = Tensor::empty(qkv.shape(), qkv.dtype(), qkv.device());
+    const Tensor scratch = workspace(qkv.device(), [&](auto dev) {
+      return kernels::attention_bwd_workspace_bytes(dev, qkv.size(0), heads, y.size(1));
+    });
     on_device(qkv.device(), [&](auto dev) {
       with_float(dev, qkv.dtype(), [&]<class T>() {
-        kernels::attention_bwd<T>(dev, {.dy = dy.data<T>(),
-                                        .qkv = qkv.data<T>(),
-                                        .y = y.data<T>(),
-                                        .lse = lse.data<stat_t<T>>(),
-                                        .dqkv = dqkv.data<T>(),
-                                        .batch = qkv.size(0),
-                                        .tokens = qkv.size(1),
-                                        .heads = heads,
-                                        .head_dim = head_dim,
-                                        .queries = y.size(1),
-                                        .scale = scale});
+        kernels::attention_bwd<T>(dev,
+                                  {.dy = dy.data<T>(),
+                                   .qkv = qkv.data<T>(),
+                                   .y = y.data<T>(),
+                                   .lse = lse.data<stat_t<T>>(),
+                                   .dqkv = dqkv.data<T>(),
+                                   .batch = qkv.size(0),
+                                   .tokens = qkv.size(1),
+                                   .heads = heads,
+                                   .head_dim = head_dim,
+                                   .queries = y.size(1),
+                                   .scale = scale,
+                                   .workspace = scratch.defined() ? scratch.bytes() : nullptr});
       });
     });
     accumulate_grad(qkv, std::move(dqkv));
