@@ -7,6 +7,7 @@ to bench/results/README.md.
 """
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import pathlib
@@ -81,8 +82,9 @@ def format_counter(name: str, value: float) -> str:
 
 def table() -> str:
     lines = ["# Benchmark results", "",
-             "Written by `./dev bench`. Times are medians; `share` is the part of the limit that was",
-             "measured on the same machine in the same run. Nothing here ran on a GPU.", ""]
+             "Written by `./dev bench` and `./dev gpu`. Times are medians; `share` is the part of the limit that was",
+             "measured on the same machine in the same run.", ""]
+    lines += gpu_section()
     for folder in sorted(p for p in RESULTS.iterdir() if p.is_dir()):
         lines += [f"## {folder.name}", "", "| benchmark | median | what | commit |", "|---|---|---|---|"]
         for path in sorted(folder.glob("bench_*.json")):
@@ -94,6 +96,13 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def gpu_section() -> list[str]:
+    spec = importlib.util.spec_from_file_location("gpu_table", ROOT / "tools" / "gpu_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.section()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
@@ -102,7 +111,7 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=5)
     args = parser.parse_args()
     binaries = sorted(p for p in pathlib.Path(args.build).glob("bench_*") if os.access(p, os.X_OK) and p.is_file())
-    binaries = [b for b in binaries if args.only in b.name]
+    binaries = [b for b in binaries if args.only in b.name and not b.name.startswith("bench_cuda_")]
     if not binaries:
         sys.exit(f"no benchmark binaries in {args.build} match '{args.only}'")
     out = RESULTS / device_slug()

@@ -46,6 +46,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params)
 
 double Optimizer::step(float lr, float grad_scale) {
   ONPA_CHECK(std::isfinite(lr) && lr >= 0, "optimizer: learning rate ", lr, ", want 0 or more");
+  ONPA_CHECK(params_.data().device() == DeviceKind::kCpu, "optimizer: step() is for the CPU");
   double norm = 0;
   on_device(params_.data().device(), [&](auto dev) {
     const float* grad = params_.grad().data<float>();
@@ -89,7 +90,63 @@ double Optimizer::step(float lr, float grad_scale) {
   return norm;
 }
 
-AveragedParams::AveragedParams(const FlatParams& params)
+void Optimizer::queue_step(const Tensor& state, const Tensor& squares, float grad_scale) {
+  const DeviceKind device = params_.data().device();
+  ONPA_CHECK(device == DeviceKind::kCuda, "optimizer: queue_step() is for the GPU");
+  const bool in_bf16 = params_.grad().dtype() == DType::kBF16;
+  const auto* grad = in_bf16 ? nullptr : params_.grad().data<float>();
+  const auto* grad_bf16 = in_bf16 ? params_.grad().data<bf16>() : nullptr;
+  kernels::SumOfSquares sum = {
+      .x = grad, .out = squares.data<double>(), .n = params_.numel(), .x_bf16 = grad_bf16};
+  const Tensor scratch = workspace(
+      device, [&](auto dev) { return kernels::sum_of_squares_workspace_bytes(dev, sum); });
+  const auto* step_state = reinterpret_cast<const kernels::StepState*>(state.bytes());
+  // With `state` given its values are used, those of the arguments are not.
+  on_device(device, [&](auto dev) {
+    sum.workspace = scratch.defined() ? scratch.bytes() : nullptr;
+    kernels::sum_of_squares(dev, sum);
+    bf16* param_bf16 = in_bf16 ? params_.compute().data<bf16>() : nullptr;
+    if (config_.kind == "adamw") {
+      kernels::adamw(dev, {.param = params_.data().data<float>(),
+                           .grad = grad,
+                           .m = state_[0].second.data<float>(),
+                           .v = state_[1].second.data<float>(),
+                           .n = params_.numel(),
+                           .beta1 = config_.beta1,
+                           .beta2 = config_.beta2,
+                           .lr = 0,
+                           .eps = config_.eps,
+                           .weight_decay = config_.weight_decay,
+                           .grad_scale = grad_scale,
+                           .step = 1,
+                           .grad_sum_of_squares = sum.out,
+                           .state = step_state,
+                           .grad_bf16 = grad_bf16,
+                           .param_bf16 = param_bf16});
+    } else {
+      kernels::sgd(dev,
+                   {.param = params_.data().data<float>(),
+                    .grad = grad,
+                    .momentum_buffer = state_.empty() ? nullptr : state_[0].second.data<float>(),
+                    .n = params_.numel(),
+                    .lr = 0,
+                    .momentum = config_.momentum,
+                    .weight_decay = config_.weight_decay,
+                    .grad_scale = grad_scale,
+                    .nesterov = config_.nesterov,
+                    .grad_sum_of_squares = sum.out,
+                    .state = step_state,
+                    .grad_bf16 = grad_bf16,
+                    .param_bf16 = param_bf16});
+    }
+  });
+}
+
+void Optimizer::move_to(DeviceKind device) {
+  for (auto& [name, buffer] : state_) buffer = buffer.to(device);
+}
+
+AveragedParams::AveragedParams(FlatParams& params)
     : params_(params), average_(params.data().clone()) {}
 
 void AveragedParams::update_ema(double decay) {
@@ -117,8 +174,10 @@ void AveragedParams::update_swa() {
 }
 
 void AveragedParams::swap() {
-  const std::span<float> live = params_.data().span<float>();
-  std::swap_ranges(live.begin(), live.end(), average_.data<float>());
+  const Tensor live = params_.data().clone();
+  params_.data().copy_from(average_);
+  average_.copy_from(live);
+  params_.refresh_compute();
 }
 
 }  // namespace onpa::nn

@@ -28,6 +28,15 @@ class Optimizer {
   /// One update from params.grad(). Returns the gradient's norm before clipping; if it is not
   /// finite nothing is changed.
   double step(float lr, float grad_scale = 1.0f);
+  /// The same queued on the GPU, without waiting: learning rate, count and clipping come from
+  /// `state` (kernels::StepState in device memory), the gradient's sum of squares goes to `squares`
+  /// (1) f64; if it is not finite nothing is changed. count_step() is to follow once it is known to
+  /// be finite.
+  void queue_step(const Tensor& state, const Tensor& squares, float grad_scale = 1.0f);
+  void count_step() { ++step_count_; }
+  float clip_norm() const { return config_.clip_norm; }
+  /// Moves the state to the device of the parameters.
+  void move_to(DeviceKind device);
   std::int64_t step_count() const { return step_count_; }
   void set_step_count(std::int64_t count) { step_count_ = count; }
   /// State buffers in the layout of the parameters ("m", "v" or "momentum").
@@ -43,7 +52,7 @@ class Optimizer {
 /// Running average of parameters: EMA (fixed decay) or SWA (equal weights).
 class AveragedParams {
  public:
-  explicit AveragedParams(const FlatParams& params);
+  explicit AveragedParams(FlatParams& params);
   /// average = decay * average + (1 - decay) * parameters; decay in [0, 1].
   void update_ema(double decay);
   /// Equal average of the parameters at all calls. Parity: torch.optim.swa_utils.AveragedModel.
@@ -53,9 +62,10 @@ class AveragedParams {
   void set_count(std::int64_t count) { count_ = count; }
   /// Exchanges the averaged and the live parameters (call again to undo).
   void swap();
+  void move_to(DeviceKind device) { average_ = average_.to(device); }
 
  private:
-  const FlatParams& params_;
+  FlatParams& params_;
   Tensor average_;
   std::int64_t count_ = 0;
 };

@@ -67,6 +67,24 @@ void with_float(kernels::Cuda, DType dtype, F&& f) {
   }
 }
 
+/// Runs a kernel that needs scratch memory: args.operator()<T>() gives its arguments, bytes(dev,
+/// args) the size of their workspace, run(dev, args) starts it.
+template <class Args, class Bytes, class Run>
+void with_workspace(DeviceKind device, DType dtype, Args&& args, Bytes&& bytes, Run&& run) {
+  const Tensor scratch = workspace(device, [&](auto dev) {
+    std::size_t size = 0;
+    with_float(dev, dtype, [&]<class T>() { size = bytes(dev, args.template operator()<T>()); });
+    return size;
+  });
+  on_device(device, [&](auto dev) {
+    with_float(dev, dtype, [&]<class T>() {
+      auto filled = args.template operator()<T>();
+      filled.workspace = scratch.defined() ? scratch.bytes() : nullptr;
+      run(dev, filled);
+    });
+  });
+}
+
 /// The dtype of statistics that go with tensors of `dtype` (stat_t).
 constexpr DType stat_dtype(DType dtype) {
   return dtype == DType::kF64 ? DType::kF64 : DType::kF32;

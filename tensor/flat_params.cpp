@@ -19,15 +19,34 @@ FlatParams::FlatParams(std::vector<std::pair<std::string, Tensor*>> parameters) 
     parameters_.push_back(tensor);
     total += (tensor->numel() + kSlotAlignment - 1) / kSlotAlignment * kSlotAlignment;
   }
-  data_ = Tensor::zeros({total});
+  data_ = compute_ = Tensor::zeros({total});
   grad_ = Tensor::zeros({total});
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    Tensor moved = view(data_, slots_[i]);
-    moved.copy_from(*parameters_[i]);
+    view(data_, slots_[i]).copy_from(*parameters_[i]);
+  }
+  bind();
+}
+
+// Points the model's parameters into compute_ and grad_.
+void FlatParams::bind() {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    Tensor moved = view(compute_, slots_[i]);
     moved.set_requires_grad(parameters_[i]->requires_grad());
     moved.bind_grad(view(grad_, slots_[i]));
     *parameters_[i] = moved;
   }
+}
+
+void FlatParams::move_to(DeviceKind device, DType dtype) {
+  data_ = data_.to(device);
+  compute_ = dtype == DType::kF32 ? data_ : Tensor::empty(data_.shape(), dtype, device);
+  grad_ = Tensor::zeros(data_.shape(), dtype, device);
+  refresh_compute();
+  bind();
+}
+
+void FlatParams::refresh_compute() {
+  if (compute_.dtype() != DType::kF32) compute_.copy_from(data_.to(compute_.dtype()));
 }
 
 Tensor FlatParams::view(const Tensor& buffer, const FlatSlot& slot) const {

@@ -1,5 +1,6 @@
 // FlatParams: all parameters of a model in one allocation, their gradients in a second of the same
-// layout, so that an optimizer step, a clip or an all-reduce is one pass over one buffer.
+// layout, so that an optimizer step, a clip or an all-reduce is one pass over one buffer. For bf16
+// a third holds what the model computes with: the f32 parameters, rounded.
 #pragma once
 
 #include <string>
@@ -23,11 +24,18 @@ class FlatParams {
   explicit FlatParams(std::vector<std::pair<std::string, Tensor*>> parameters);
 
   const std::vector<FlatSlot>& slots() const { return slots_; }
-  const Tensor& data() const { return data_; }          // (numel)
-  const Tensor& grad() const { return grad_; }          // (numel)
+  const Tensor& data() const { return data_; }          // (numel) f32
+  const Tensor& compute() const { return compute_; }    // (numel); data() unless it is bf16
+  const Tensor& grad() const { return grad_; }          // (numel), dtype of compute()
   std::int64_t numel() const { return data_.numel(); }  // padding included
   /// View of one parameter's part of a buffer of this layout (data, grad, moment, average).
   Tensor view(const Tensor& buffer, const FlatSlot& slot) const;
+
+  /// Moves the buffers to `device`; the model then computes in `dtype` (f32, or bf16 on the GPU).
+  /// Gradients are forgotten. Handles and views of before keep the old memory.
+  void move_to(DeviceKind device, DType dtype = DType::kF32);
+  /// Brings compute() up to date after data() was written by anything but the optimizer.
+  void refresh_compute();
 
   /// Forgets all gradients; the next backward pass overwrites them.
   void clear_grad();
@@ -36,9 +44,11 @@ class FlatParams {
   void finish_grad();
 
  private:
+  void bind();
+
   std::vector<FlatSlot> slots_;
   std::vector<Tensor*> parameters_;
-  Tensor data_, grad_;
+  Tensor data_, compute_, grad_;
 };
 
 }  // namespace onpa

@@ -35,16 +35,18 @@ void multiply_into(const GradTarget& target, const Tensor& a, Trans trans_a, con
 void add_column_sum(const GradTarget& target, const Tensor& dy, std::int64_t rows,
                     std::int64_t cols) {
   if (!target) return;
-  on_device(dy.device(), [&](auto dev) {
-    with_float(dev, dy.dtype(), [&]<class T>() {
-      kernels::column_sum<T>(dev, {.x = dy.data<T>(),
-                                   .ldx = cols,
-                                   .y = target.data<T>(),
-                                   .mode = target.mode,
-                                   .rows = rows,
-                                   .cols = cols});
-    });
-  });
+  with_workspace(
+      dy.device(), dy.dtype(),
+      [&]<class T>() {
+        return kernels::ColumnSum<T>{.x = dy.data<T>(),
+                                     .ldx = cols,
+                                     .y = target.data<T>(),
+                                     .mode = target.mode,
+                                     .rows = rows,
+                                     .cols = cols};
+      },
+      [](auto dev, const auto& args) { return kernels::column_sum_workspace_bytes(dev, args); },
+      [](auto dev, const auto& args) { kernels::column_sum(dev, args); });
 }
 
 // dy becomes the gradient of the activation's argument, in place where nobody else holds it.

@@ -18,17 +18,19 @@ Tensor loss(const Tensor& x, const Tensor& target, kernels::LossKind kind, float
              "loss: Huber delta ", delta, ", want a positive number");
   const std::int64_t cols = x.size(-1), rows = x.numel() / cols;
   Tensor y = Tensor::empty({1}, stat_dtype(x.dtype()), x.device());
-  on_device(x.device(), [&](auto dev) {
-    with_float(dev, x.dtype(), [&]<class T>() {
-      kernels::loss_fwd<T>(dev, {.x = x.data<T>(),
-                                 .target = target.data<stat_t<T>>(),
-                                 .loss = y.data<stat_t<T>>(),
-                                 .rows = rows,
-                                 .cols = cols,
-                                 .kind = kind,
-                                 .delta = delta});
-    });
-  });
+  with_workspace(
+      x.device(), x.dtype(),
+      [&]<class T>() {
+        return kernels::LossFwd<T>{.x = x.data<T>(),
+                                   .target = target.data<stat_t<T>>(),
+                                   .loss = y.data<stat_t<T>>(),
+                                   .rows = rows,
+                                   .cols = cols,
+                                   .kind = kind,
+                                   .delta = delta};
+      },
+      [](auto dev, const auto& args) { return kernels::loss_fwd_workspace_bytes(dev, args); },
+      [](auto dev, const auto& args) { kernels::loss_fwd(dev, args); });
   return record(y, {x}, [x, target = target.detach(), kind, delta, rows, cols](Tensor dy) {
     const GradTarget dx = grad_target(x);
     if (!dx) return;

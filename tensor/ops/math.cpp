@@ -45,14 +45,16 @@ void add_product(const Tensor& dy, const Tensor& factor, const Tensor& into) {
 
 Tensor scaled_sum(const Tensor& x, double alpha) {
   Tensor y = Tensor::empty({1}, x.dtype(), x.device());
-  on_device(x.device(), [&](auto dev) {
-    with_float(dev, x.dtype(), [&]<class T>() {
-      kernels::sum<T>(dev, {.x = x.data<T>(),
-                            .y = y.data<T>(),
-                            .alpha = static_cast<stat_t<T>>(alpha),
-                            .n = x.numel()});
-    });
-  });
+  with_workspace(
+      x.device(), x.dtype(),
+      [&]<class T>() {
+        return kernels::Sum<T>{.x = x.data<T>(),
+                               .y = y.data<T>(),
+                               .alpha = static_cast<stat_t<T>>(alpha),
+                               .n = x.numel()};
+      },
+      [](auto dev, const auto& args) { return kernels::sum_workspace_bytes(dev, args); },
+      [](auto dev, const auto& args) { kernels::sum(dev, args); });
   return record(y, {x}, [x, alpha](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
     on_device(x.device(), [&](auto dev) {

@@ -42,23 +42,27 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
   });
   return record(y, {x, weight, bias}, [x, weight, bias, mean, rstd, rows, cols](const Tensor& dy) {
     const GradTarget dx = grad_target(x), dweight = grad_target(weight), dbias = grad_target(bias);
-    on_device(x.device(), [&](auto dev) {
-      with_float(dev, x.dtype(), [&]<class T>() {
-        kernels::layer_norm_bwd<T>(dev, {.dy = dy.data<T>(),
-                                         .x = x.data<T>(),
-                                         .weight = weight.data<T>(),
-                                         .mean = mean.data<stat_t<T>>(),
-                                         .rstd = rstd.data<stat_t<T>>(),
-                                         .dx = dx.data<T>(),
-                                         .dx_mode = dx.mode,
-                                         .dweight = dweight.data<T>(),
-                                         .dbias = dbias.data<T>(),
-                                         .dweight_mode = dweight.mode,
-                                         .dbias_mode = dbias.mode,
-                                         .rows = rows,
-                                         .cols = cols});
-      });
-    });
+    with_workspace(
+        x.device(), x.dtype(),
+        [&]<class T>() {
+          return kernels::LayerNormBwd<T>{.dy = dy.data<T>(),
+                                          .x = x.data<T>(),
+                                          .weight = weight.data<T>(),
+                                          .mean = mean.data<stat_t<T>>(),
+                                          .rstd = rstd.data<stat_t<T>>(),
+                                          .dx = dx.data<T>(),
+                                          .dx_mode = dx.mode,
+                                          .dweight = dweight.data<T>(),
+                                          .dbias = dbias.data<T>(),
+                                          .dweight_mode = dweight.mode,
+                                          .dbias_mode = dbias.mode,
+                                          .rows = rows,
+                                          .cols = cols};
+        },
+        [](auto dev, const auto& args) {
+          return kernels::layer_norm_bwd_workspace_bytes(dev, args);
+        },
+        [](auto dev, const auto& args) { kernels::layer_norm_bwd(dev, args); });
   });
 }
 

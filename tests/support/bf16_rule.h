@@ -6,6 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <sstream>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/scalar.h"
@@ -66,6 +70,18 @@ inline double largest_of(const std::vector<double>& values) {
   return largest;
 }
 
+/// Keeps the largest relative error of the running test in its report, as `name`.
+inline void record_error(const char* name, double relative_error) {
+  static std::map<std::string, double> largest;
+  const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  if (test == nullptr) return;
+  double& kept = largest[std::string(test->test_suite_name()) + "." + test->name() + "." + name];
+  kept = std::max(kept, relative_error);
+  std::ostringstream text;
+  text << kept;
+  ::testing::Test::RecordProperty(name, text.str());
+}
+
 /// Checks `got` against the float64 result `want`. float: the largest error is at most `f32_bound`
 /// times the largest value. bf16: it is at most `factor` times that of `naive`, a bf16 program that
 /// rounds whatever it stores, or the last rounding alone where `naive` happens to be exact. Where
@@ -80,7 +96,9 @@ void expect_near(const std::vector<T>& got, const std::vector<double>& want,
     constexpr double kHalfUlp = 0x1p-8;
     bound = std::max(factor * largest_error(naive, want), kHalfUlp * size);
   }
-  EXPECT_LE(largest_error(got, want), bound) << "largest value " << size;
+  const double error = largest_error(got, want);
+  if (size > 0) record_error(std::is_same_v<T, bf16> ? "error_bf16" : "error_f32", error / size);
+  EXPECT_LE(error, bound) << "largest value " << size;
 }
 
 }  // namespace onpa::testing
