@@ -3,9 +3,10 @@
 // et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #pragma once
 
-#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "kernels/device.h"
 
@@ -79,14 +80,25 @@ ONPA_HOST_DEVICE inline float uniform_from_bits(std::uint32_t bits) {
   return static_cast<float>(bits >> 8) * 0x1p-24f;
 }
 
-/// A sequential reader of one key's sequence, for host code.
+/// Uniform integer in [0, n), n >= 1, without modulo bias (Lemire), from source.next_u32().
+template <class Source>
+ONPA_HOST_DEVICE std::uint32_t below(Source& source, std::uint32_t n) {
+  std::uint64_t m = std::uint64_t{source.next_u32()} * n;
+  if (static_cast<std::uint32_t>(m) < n) {
+    const std::uint32_t threshold = (0u - n) % n;
+    while (static_cast<std::uint32_t>(m) < threshold) m = std::uint64_t{source.next_u32()} * n;
+  }
+  return static_cast<std::uint32_t>(m >> 32);
+}
+
+/// A sequential reader of one key's sequence.
 class Philox {
  public:
-  explicit Philox(const RngKey& key) : key_(key) {}
+  ONPA_HOST_DEVICE explicit Philox(const RngKey& key) : key_(key) {}
 
-  std::uint32_t next_u32() {
+  ONPA_HOST_DEVICE std::uint32_t next_u32() {
     if (used_ == 4) {
-      philox_block(key_, block_++, words_.data());
+      philox_block(key_, block_++, words_);
       used_ = 0;
     }
     return words_[used_++];
@@ -96,15 +108,8 @@ class Philox {
     const std::uint64_t hi = next_u32() >> 5, lo = next_u32() >> 6;
     return (static_cast<double>(hi) * 67108864.0 + static_cast<double>(lo)) * 0x1p-53;
   }
-  /// Uniform integer in [0, n), n >= 1, without modulo bias (Lemire).
-  std::uint32_t below(std::uint32_t n) {
-    std::uint64_t m = std::uint64_t{next_u32()} * n;
-    if (static_cast<std::uint32_t>(m) < n) {
-      const std::uint32_t threshold = (0u - n) % n;
-      while (static_cast<std::uint32_t>(m) < threshold) m = std::uint64_t{next_u32()} * n;
-    }
-    return static_cast<std::uint32_t>(m >> 32);
-  }
+  /// As onpa::below.
+  ONPA_HOST_DEVICE std::uint32_t below(std::uint32_t n) { return onpa::below(*this, n); }
   /// Standard normal (Box-Muller, one value kept).
   double normal() {
     if (has_spare_) {
@@ -129,7 +134,7 @@ class Philox {
  private:
   RngKey key_;
   std::uint64_t block_ = 0;
-  std::array<std::uint32_t, 4> words_{};
+  std::uint32_t words_[4] = {};
   int used_ = 4;
   double spare_ = 0;
   bool has_spare_ = false;

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
-#include "kernels/philox.h"
+#include "kernels/patch.h"
 #include "nn/init.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "nn/transformer.h"
+#include "tensor/dispatch.h"
 #include "tensor/ops/index.h"
 
 namespace onpa::nn {
@@ -28,19 +28,28 @@ class PatchProjection : public Module {
   Tensor& bias;
 };
 
-// `count` of the numbers 0..n-1, ascending; all sets are equally likely.
-std::vector<std::int32_t> choose(std::int64_t n, std::int64_t count, Philox& rng) {
-  std::vector<std::int32_t> all(static_cast<std::size_t>(n));
-  std::iota(all.begin(), all.end(), 0);
-  if (count == n) return all;
-  rng.shuffle(all);
-  all.resize(static_cast<std::size_t>(count));
-  std::ranges::sort(all);
-  return all;
-}
-
 void check_positive(const char* field, std::int64_t value) {
   if (value < 1) fail(ExitCode::kConfig, "passt: ", field, " is ", value, ", want at least 1");
+}
+
+kernels::DrawPatchout patchout_draw(const Patchout& patchout, std::int64_t grid_f,
+                                    std::int64_t grid_t, std::int64_t table_t) {
+  const auto check = [](const char* field, std::int64_t dropped, std::int64_t total) {
+    if (dropped < 0 || dropped >= total) {
+      fail(ExitCode::kConfig, "patchout: ", field, " drops ", dropped, " of ", total,
+           ", want 0 to ", total - 1);
+    }
+  };
+  check("time", patchout.time, grid_t);
+  check("freq", patchout.freq, grid_f);
+  kernels::DrawPatchout draw = {.grid_f = grid_f,
+                                .grid_t = grid_t,
+                                .table_t = table_t,
+                                .drop_time = patchout.time,
+                                .drop_freq = patchout.freq};
+  check("unstructured", patchout.unstructured, draw.kept());
+  draw.drop_unstructured = patchout.unstructured;
+  return draw;
 }
 
 }  // namespace
@@ -91,25 +100,12 @@ void PasstConfig::validate() const {
 std::vector<std::int32_t> draw_patchout(const Patchout& patchout, std::int64_t grid_f,
                                         std::int64_t grid_t, std::uint64_t seed,
                                         std::uint64_t step) {
-  const auto kept_of = [](const char* field, std::int64_t dropped, std::int64_t total) {
-    if (dropped < 0 || dropped >= total) {
-      fail(ExitCode::kConfig, "patchout: ", field, " drops ", dropped, " of ", total,
-           ", want 0 to ", total - 1);
-    }
-    return total - dropped;
-  };
-  const std::int64_t kept_t = kept_of("time", patchout.time, grid_t);
-  const std::int64_t kept_f = kept_of("freq", patchout.freq, grid_f);
-  const std::int64_t kept = kept_of("unstructured", patchout.unstructured, kept_t * kept_f);
-
-  Philox rng({.seed = seed, .stream = kStreamPatchout, .step = step});
-  const std::vector<std::int32_t> columns = choose(grid_t, kept_t, rng);
-  const std::vector<std::int32_t> rows = choose(grid_f, kept_f, rng);
-  std::vector<std::int32_t> keep;
-  for (const std::int32_t i : choose(kept_t * kept_f, kept, rng)) {
-    keep.push_back(static_cast<std::int32_t>(rows[static_cast<std::size_t>(i / kept_t)] * grid_t +
-                                             columns[static_cast<std::size_t>(i % kept_t)]));
-  }
+  kernels::DrawPatchout draw = patchout_draw(patchout, grid_f, grid_t, grid_t);
+  draw.seed = seed;
+  draw.step = step;
+  std::vector<std::int32_t> keep(static_cast<std::size_t>(draw.kept()));
+  draw.keep = keep.data();
+  kernels::draw_patchout(kernels::Cpu{}, draw);
   return keep;
 }
 
@@ -192,11 +188,15 @@ Passt::Output Passt::forward(const Tensor& mel, const Patchout& patchout, std::u
   grid.grid_f = config_.grid_f();
   grid.grid_t = std::min(config_.grid_t(mel.size(2)), config_.table_t);
   if (training()) {
-    if (grid.grid_t < config_.table_t) {
-      Philox rng({.seed = seed, .stream = kStreamTimeOffset, .step = step});
-      grid.time_offset = rng.below(static_cast<std::uint32_t>(config_.table_t - grid.grid_t + 1));
-    }
-    grid.keep = draw_patchout(patchout, grid.grid_f, grid.grid_t, seed, step);
+    kernels::DrawPatchout draw = patchout_draw(patchout, grid.grid_f, grid.grid_t, config_.table_t);
+    draw.seed = seed;
+    draw.step = step;
+    draw.state = step_state_;
+    grid.keep_device = Tensor::empty({draw.kept()}, DType::kI32, mel.device());
+    grid.time_offset_device = Tensor::empty({1}, DType::kI32, mel.device());
+    draw.keep = grid.keep_device.data<std::int32_t>();
+    draw.time_offset = grid.time_offset_device.data<std::int32_t>();
+    on_device(mel.device(), [&](auto dev) { kernels::draw_patchout(dev, draw); });
   }
   return forward_grid(mel, grid);
 }

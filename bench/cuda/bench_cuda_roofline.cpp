@@ -1,5 +1,4 @@
-// The plainest kernel, y = a + b, against the copy bandwidth. Its run also tells which GPU there
-// is.
+// The plainest kernel, y = a + b, against the copy bandwidth. Its run also tells which GPU there is.
 #include "bench/cuda/gpu.h"
 #include "kernels/elementwise.h"
 

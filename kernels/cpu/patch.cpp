@@ -1,10 +1,12 @@
 #include "kernels/patch.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/gemm.h"
+#include "kernels/philox.h"
 
 namespace onpa::kernels {
 namespace {
@@ -16,6 +18,11 @@ constexpr std::int64_t kForwardRows = 192;
 constexpr std::int64_t kBackwardRows = 512;
 // Channels per task where the position tables are walked: their rows stay in L1.
 constexpr std::int64_t kChannels = 16;
+
+template <class T>
+std::int64_t first_time_column(const PatchInput<T>& in) {
+  return in.time_offset_device != nullptr ? *in.time_offset_device : in.time_offset;
+}
 
 // Copies the patches keep[0..rows) of one spectrogram into the rows of `panel`.
 template <class T>
@@ -36,11 +43,12 @@ void gather_patches(const PatchInput<T>& in, std::int64_t sample, const std::int
 template <class T>
 void add_positions(const PatchTokensFwd<T>& a, const std::int32_t* keep, std::int64_t rows, T* y) {
   const PatchInput<T>& in = a.in;
+  const std::int64_t offset = first_time_column(in);
   for (std::int64_t c0 = 0; c0 < in.width; c0 += kChannels) {
     const std::int64_t c1 = std::min(in.width, c0 + kChannels);
     for (std::int64_t i = 0; i < rows; ++i) {
       const T* freq = a.freq_pos + keep[i] / in.grid_t;
-      const T* time = a.time_pos + in.time_offset + keep[i] % in.grid_t;
+      const T* time = a.time_pos + offset + keep[i] % in.grid_t;
       for (std::int64_t c = c0; c < c1; ++c) {
         y[i * in.width + c] += freq[c * in.grid_f] + time[c * in.table_t];
       }
@@ -113,7 +121,7 @@ void put(T* out, std::int64_t index, GradMode mode, T value) {
 template <class T>
 void position_gradients(const PatchTokensBwd<T>& a, std::int64_t c0, std::int64_t c1) {
   const PatchInput<T>& in = a.in;
-  const std::int64_t n = c1 - c0;
+  const std::int64_t n = c1 - c0, offset = first_time_column(in);
   thread_local std::vector<T> scratch;
   scratch.assign(static_cast<std::size_t>((2 + in.grid_f + in.grid_t) * n), T{0});
   T *prefix = scratch.data(), *freq = prefix + 2 * n, *time = freq + in.grid_f * n;
@@ -144,11 +152,22 @@ void position_gradients(const PatchTokensBwd<T>& a, std::int64_t c0, std::int64_
     }
     put(a.dbias, c0 + c, a.dbias_mode, bias);
     for (std::int64_t column = 0; column < in.table_t; ++column) {
-      const std::int64_t t = column - in.time_offset;
+      const std::int64_t t = column - offset;
       const T sum = t >= 0 && t < in.grid_t ? time[t * n + c] : T{0};
       put(a.dtime_pos, (c0 + c) * in.table_t + column, a.dtime_pos_mode, sum);
     }
   }
+}
+
+// `count` of the numbers 0..n-1, ascending; all sets are equally likely.
+std::vector<std::int32_t> choose(std::int64_t n, std::int64_t count, Philox& rng) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(n));
+  std::iota(all.begin(), all.end(), 0);
+  if (count == n) return all;
+  rng.shuffle(all);
+  all.resize(static_cast<std::size_t>(count));
+  std::ranges::sort(all);
+  return all;
 }
 
 }  // namespace
@@ -181,6 +200,26 @@ void patch_tokens_bwd(Cpu, const PatchTokensBwd<T>& a) {
       position_gradients(a, i * kChannels, std::min(in.width, (i + 1) * kChannels));
     }
   });
+}
+
+void draw_patchout(Cpu, const DrawPatchout& a) {
+  const std::uint64_t step = a.state != nullptr ? a.state->step : a.step;
+  Philox rng({.seed = a.seed, .stream = kStreamPatchout, .step = step});
+  const std::vector<std::int32_t> columns = choose(a.grid_t, a.kept_columns(), rng);
+  const std::vector<std::int32_t> rows = choose(a.grid_f, a.kept_rows(), rng);
+  std::int32_t* out = a.keep;
+  for (const std::int32_t i : choose(a.kept_columns() * a.kept_rows(), a.kept(), rng)) {
+    *out++ =
+        static_cast<std::int32_t>(rows[static_cast<std::size_t>(i / a.kept_columns())] * a.grid_t +
+                                  columns[static_cast<std::size_t>(i % a.kept_columns())]);
+  }
+  if (a.time_offset == nullptr) return;
+  *a.time_offset = 0;
+  if (a.grid_t < a.table_t) {
+    Philox offset({.seed = a.seed, .stream = kStreamTimeOffset, .step = step});
+    *a.time_offset = static_cast<std::int32_t>(
+        offset.below(static_cast<std::uint32_t>(a.table_t - a.grid_t + 1)));
+  }
 }
 
 template void patch_tokens_fwd(Cpu, const PatchTokensFwd<float>&);

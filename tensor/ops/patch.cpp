@@ -41,6 +41,13 @@ void check_params(const Tensor& x, const PatchParams& p, const PatchGrid& grid) 
              " patches along time from column ", grid.time_offset);
 }
 
+void check_device_tensor(const Tensor& x, const Tensor& tensor, const char* name) {
+  if (!tensor.defined()) return;
+  ONPA_CHECK(tensor.dtype() == DType::kI32 && tensor.device() == x.device() && tensor.numel() >= 1,
+             "patch_tokens: ", name, " is ", name_of(tensor.dtype()), " of shape ", tensor.shape(),
+             ", want i32 beside x");
+}
+
 void check_grid(const Tensor& x, const PatchParams& p, const PatchGrid& grid) {
   ONPA_CHECK(grid.stride_f >= 1 && grid.stride_t >= 1 && grid.grid_f >= 1 && grid.grid_t >= 1,
              "patch_tokens: strides ", grid.stride_f, " x ", grid.stride_t, " and grid ",
@@ -50,6 +57,8 @@ void check_grid(const Tensor& x, const PatchParams& p, const PatchGrid& grid) {
   ONPA_CHECK(mels <= x.size(1) && frames <= x.size(2), "patch_tokens: x has shape ", x.shape(),
              ", a grid of ", grid.grid_f, " x ", grid.grid_t, " patches wants at least (B, ", mels,
              ", ", frames, ")");
+  check_device_tensor(x, grid.keep_device, "keep_device");
+  check_device_tensor(x, grid.time_offset_device, "time_offset_device");
   std::int64_t previous = -1;
   for (const std::int32_t cell : grid.keep) {
     ONPA_CHECK(cell > previous && cell < grid.grid_f * grid.grid_t, "patch_tokens: keep has ", cell,
@@ -59,13 +68,19 @@ void check_grid(const Tensor& x, const PatchParams& p, const PatchGrid& grid) {
 }
 
 // The kept cells as a tensor, so that they live on the device beside the tokens.
-Tensor kept_cells(const PatchGrid& grid) {
+Tensor kept_cells(const PatchGrid& grid, DeviceKind device) {
+  if (grid.keep_device.defined()) return grid.keep_device;
   if (!grid.keep.empty()) {
-    return Tensor::from<std::int32_t>({static_cast<std::int64_t>(grid.keep.size())}, grid.keep);
+    return Tensor::from<std::int32_t>({static_cast<std::int64_t>(grid.keep.size())}, grid.keep)
+        .to(device);
   }
-  const Tensor all = Tensor::empty({grid.grid_f * grid.grid_t}, DType::kI32);
-  std::int32_t cell = 0;
-  for (std::int32_t& i : all.span<std::int32_t>()) i = cell++;
+  const Tensor all = Tensor::empty({grid.grid_f * grid.grid_t}, DType::kI32, device);
+  on_device(device, [&](auto dev) {
+    kernels::draw_patchout(dev, {.keep = all.data<std::int32_t>(),
+                                 .grid_f = grid.grid_f,
+                                 .grid_t = grid.grid_t,
+                                 .table_t = grid.grid_t});
+  });
   return all;
 }
 
@@ -88,7 +103,10 @@ kernels::PatchInput<T> patch_input(const Tensor& x, const PatchParams& p, const 
           .grid_t = grid.grid_t,
           .table_t = p.time_pos.size(3),
           .time_offset = grid.time_offset,
-          .kept = keep.numel()};
+          .kept = keep.numel(),
+          .time_offset_device = grid.time_offset_device.defined()
+                                    ? grid.time_offset_device.data<std::int32_t>()
+                                    : nullptr};
 }
 
 void patch_tokens_backward(const Tensor& dy, const Tensor& x, const PatchParams& p,
@@ -97,26 +115,28 @@ void patch_tokens_backward(const Tensor& dy, const Tensor& x, const PatchParams&
                    dcls = grad_target(p.cls), ddist = grad_target(p.dist),
                    dprefix_pos = grad_target(p.prefix_pos), dfreq_pos = grad_target(p.freq_pos),
                    dtime_pos = grad_target(p.time_pos);
-  on_device(x.device(), [&](auto dev) {
-    with_float(dev, x.dtype(), [&]<class T>() {
-      kernels::patch_tokens_bwd<T>(dev, {.in = patch_input<T>(x, p, grid, keep),
-                                         .dy = dy.data<T>(),
-                                         .dweight = dweight.data<T>(),
-                                         .dbias = dbias.data<T>(),
-                                         .dcls = dcls.data<T>(),
-                                         .ddist = ddist.data<T>(),
-                                         .dprefix_pos = dprefix_pos.data<T>(),
-                                         .dfreq_pos = dfreq_pos.data<T>(),
-                                         .dtime_pos = dtime_pos.data<T>(),
-                                         .dweight_mode = dweight.mode,
-                                         .dbias_mode = dbias.mode,
-                                         .dcls_mode = dcls.mode,
-                                         .ddist_mode = ddist.mode,
-                                         .dprefix_pos_mode = dprefix_pos.mode,
-                                         .dfreq_pos_mode = dfreq_pos.mode,
-                                         .dtime_pos_mode = dtime_pos.mode});
-    });
-  });
+  with_workspace(
+      x.device(), x.dtype(),
+      [&]<class T>() {
+        return kernels::PatchTokensBwd<T>{.in = patch_input<T>(x, p, grid, keep),
+                                          .dy = dy.data<T>(),
+                                          .dweight = dweight.data<T>(),
+                                          .dbias = dbias.data<T>(),
+                                          .dcls = dcls.data<T>(),
+                                          .ddist = ddist.data<T>(),
+                                          .dprefix_pos = dprefix_pos.data<T>(),
+                                          .dfreq_pos = dfreq_pos.data<T>(),
+                                          .dtime_pos = dtime_pos.data<T>(),
+                                          .dweight_mode = dweight.mode,
+                                          .dbias_mode = dbias.mode,
+                                          .dcls_mode = dcls.mode,
+                                          .ddist_mode = ddist.mode,
+                                          .dprefix_pos_mode = dprefix_pos.mode,
+                                          .dfreq_pos_mode = dfreq_pos.mode,
+                                          .dtime_pos_mode = dtime_pos.mode};
+      },
+      [](auto dev, const auto& a) { return kernels::patch_tokens_bwd_workspace_bytes(dev, a); },
+      [](auto dev, const auto& a) { kernels::patch_tokens_bwd(dev, a); });
 }
 
 }  // namespace
@@ -127,22 +147,24 @@ Tensor patch_tokens(const Tensor& x, const PatchParams& params, const PatchGrid&
   check_params(x, params, grid);
   check_grid(x, params, grid);
   const PatchParams& p = params;
-  const Tensor keep = kept_cells(grid);
+  const Tensor keep = kept_cells(grid, x.device());
   const std::int64_t width = p.weight.size(0);
   Tensor y = Tensor::empty({x.size(0), keep.numel() + 2, width}, x.dtype(), x.device());
-  on_device(x.device(), [&](auto dev) {
-    with_float(dev, x.dtype(), [&]<class T>() {
-      kernels::patch_tokens_fwd<T>(dev, {.in = patch_input<T>(x, p, grid, keep),
-                                         .weight = p.weight.data<T>(),
-                                         .bias = p.bias.data<T>(),
-                                         .cls = p.cls.data<T>(),
-                                         .dist = p.dist.data<T>(),
-                                         .prefix_pos = p.prefix_pos.data<T>(),
-                                         .freq_pos = p.freq_pos.data<T>(),
-                                         .time_pos = p.time_pos.data<T>(),
-                                         .y = y.data<T>()});
-    });
-  });
+  with_workspace(
+      x.device(), x.dtype(),
+      [&]<class T>() {
+        return kernels::PatchTokensFwd<T>{.in = patch_input<T>(x, p, grid, keep),
+                                          .weight = p.weight.data<T>(),
+                                          .bias = p.bias.data<T>(),
+                                          .cls = p.cls.data<T>(),
+                                          .dist = p.dist.data<T>(),
+                                          .prefix_pos = p.prefix_pos.data<T>(),
+                                          .freq_pos = p.freq_pos.data<T>(),
+                                          .time_pos = p.time_pos.data<T>(),
+                                          .y = y.data<T>()};
+      },
+      [](auto dev, const auto& a) { return kernels::patch_tokens_fwd_workspace_bytes(dev, a); },
+      [](auto dev, const auto& a) { kernels::patch_tokens_fwd(dev, a); });
   PatchGrid cells = grid;
   cells.keep.clear();
   return record(y, {p.weight, p.bias, p.cls, p.dist, p.prefix_pos, p.freq_pos, p.time_pos},

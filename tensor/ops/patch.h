@@ -15,6 +15,10 @@ struct PatchGrid {
   std::int64_t grid_f = 0, grid_t = 0;  // cells along mel and time
   std::int64_t time_offset = 0;         // column of the time table for t = 0
   std::vector<std::int32_t> keep;       // kept cells f * grid_t + t, ascending; empty: all
+  // The same in memory of x's device, as kernels::draw_patchout writes them: where defined they
+  // replace `keep` and `time_offset`, and their values are not checked.
+  Tensor keep_device = {};         // (kept) i32
+  Tensor time_offset_device = {};  // (1) i32
 };
 
 /// Class and distillation tokens, then the kept patches with their positions added.

@@ -260,6 +260,23 @@ TEST_F(PasstForward, RejectsForeignSpectrograms) {
   EXPECT_EQ(logits(Tensor::zeros({1, 32, 8})).size(), 3u);
 }
 
+TEST_F(PasstForward, DrawsWithTheStepInMemory) {
+  model.train();
+  const Tensor mel = tiny_mel(2, 12);
+  const auto run = [&](std::uint64_t step) {
+    return model.forward(mel, {.time = 4, .unstructured = 5}, 3, step).logits.to_vector<float>();
+  };
+  const auto fifth = run(5), sixth = run(6);
+  ASSERT_NE(fifth, sixth);
+  kernels::StepState state{.step = 6};
+  model.set_step_state(&state);
+  EXPECT_EQ(run(5), sixth);
+  state.step = 5;
+  EXPECT_EQ(run(6), fifth);
+  model.set_step_state(nullptr);
+  EXPECT_EQ(run(6), sixth);
+}
+
 TEST_F(PasstForward, DroppedPatchesGetNoGradient) {
   model.train();
   const Tensor mel = tiny_mel(2, 12);

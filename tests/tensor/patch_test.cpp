@@ -49,6 +49,30 @@ TEST(PatchTokensOp, Gradients) {
   }
 }
 
+TEST(PatchTokensOp, TheGridCanBeGivenAsTensors) {
+  const Tensor x = spectrogram();
+  ops::PatchGrid grid = small_grid();
+  grid.keep = {1, 2, 9};
+  const auto run = [&] {
+    std::vector<Tensor> p = parameters();
+    for (Tensor& parameter : p) parameter.set_requires_grad();
+    const Tensor y = ops::patch_tokens(x, as_params(p), grid);
+    backward(ops::mean(ops::mul(y, y)));
+    std::vector<std::vector<double>> out = {y.to_vector<double>()};
+    for (const Tensor& parameter : p) out.push_back(parameter.grad().to_vector<double>());
+    return out;
+  };
+  const auto want = run();
+  grid.keep_device = Tensor::from<std::int32_t>({3}, std::vector<std::int32_t>{1, 2, 9});
+  grid.time_offset_device = Tensor::from<std::int32_t>(
+      {1}, std::vector<std::int32_t>{static_cast<std::int32_t>(grid.time_offset)});
+  grid.keep = {0};
+  grid.time_offset = 0;
+  EXPECT_EQ(run(), want);
+  grid.keep_device = Tensor::zeros({3});
+  EXPECT_THROW(run(), Error);
+}
+
 TEST(PatchTokensOp, CountOfTokensIsExact) {
   const Tensor x = spectrogram(3);
   ops::PatchGrid grid = small_grid();
