@@ -80,9 +80,70 @@ def gemm_rows(rows: list) -> None:
         rows.append({"name": f"gemm/{name}", "median_ms": time_ms(lambda: F.linear(x, weight, bias))})
 
 
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.norm2 = torch.nn.LayerNorm(WIDTH, 1e-6), torch.nn.LayerNorm(WIDTH, 1e-6)
+        self.qkv, self.proj = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH)
+        self.fc1, self.fc2 = torch.nn.Linear(WIDTH, HIDDEN), torch.nn.Linear(HIDDEN, WIDTH)
+
+    def forward(self, x):
+        b, n, _ = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(b, n, 3, HEADS, DIM).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, WIDTH)
+        x = x + self.proj(y)
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+class Transformer(torch.nn.Module):
+    """passt-s from kept patches on: a projection of 256 values, 12 blocks, a head on the first two tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Linear(256, WIDTH)
+        self.prefix = torch.nn.Parameter(torch.zeros(1, 2, WIDTH))
+        self.blocks = torch.nn.ModuleList(Block() for _ in range(12))
+        self.norm, self.head = torch.nn.LayerNorm(WIDTH, 1e-6), torch.nn.Linear(WIDTH, 1)
+
+    def forward(self, patches):
+        x = torch.cat([self.prefix.expand(len(patches), -1, -1), self.embed(patches)], 1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, :2]).mean(1))
+
+
+def step_of(model: torch.nn.Module, x: torch.Tensor, batch: int):
+    """One training step: compiled, autocast to bf16, clipped, fused AdamW on float weights."""
+    compiled = torch.compile(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    target = torch.randn(batch, 1, device="cuda")
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = F.mse_loss(compiled(x).float(), target)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def step_rows(rows: list) -> None:
+    for width in (64, 256):
+        dense = torch.nn.Sequential(torch.nn.Linear(10, width), torch.nn.ReLU(), torch.nn.Linear(width, width),
+                                    torch.nn.ReLU(), torch.nn.Linear(width, 1)).cuda()
+        rows.append({"name": f"dense_step width:{width} (compiled)",
+                     "median_ms": time_ms(step_of(dense, torch.randn(512, 10, device="cuda"), 512))})
+    for batch in (8, 48):
+        step = step_of(Transformer().cuda(), torch.randn(batch, TOKENS - 2, 256, device="cuda"), batch)
+        rows.append({"name": f"passt_step batch:{batch} (compiled, SDPA, without the mel and patch stages)",
+                     "median_ms": time_ms(step)})
+
+
 def main() -> int:
     rows: list = []
-    for part in (attention_rows, elementwise_rows, optimizer_rows, gemm_rows):
+    for part in (attention_rows, elementwise_rows, optimizer_rows, gemm_rows, step_rows):
         try:
             part(rows)
         except Exception as error:  # torch.compile needs a C compiler and Triton, which may be missing
