@@ -20,15 +20,14 @@ GPU_FN float warp_max(float v) {
 }
 
 /// The sum over a block of kThreads (a multiple of 32) threads, in every thread; all must call.
-/// `partial` is shared memory of kThreads / 32 values that nobody else uses; the barrier at the
-/// start lets one buffer serve calls that follow each other.
+/// `partial` is shared memory of kThreads / 32 values that nobody else uses: a barrier must stand
+/// between two calls with the same.
 template <int kThreads, class V>
 GPU_FN V block_sum(V v, V* partial) {
   static_assert(kThreads % kWarp == 0);
   constexpr int kWarps = kThreads / kWarp;
   v = warp_sum(v);
   if constexpr (kWarps > 1) {
-    __syncthreads();
     if (threadIdx.x % kWarp == 0) partial[threadIdx.x / kWarp] = v;
     __syncthreads();
     v = partial[0];
