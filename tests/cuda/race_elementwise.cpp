@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include "kernels/elementwise.h"
-#include "kernels/optim.h"
 #include "kernels/scalar.h"
 #include "tests/cuda/device_memory.h"
 
@@ -23,22 +22,20 @@ void column_sum_of_ones(std::int64_t cols) {
   for (const T v : y.to_host()) EXPECT_EQ(static_cast<float>(v), kRows);
 }
 
-TEST(RaceSums, Columns) {
+TEST(RaceElementwise, Columns) {
   column_sum_of_ones<float>(24);
   column_sum_of_ones<bf16>(24);
   column_sum_of_ones<float>(17);
 }
 
-TEST(RaceSums, Everything) {
+TEST(RaceElementwise, Everything) {
   constexpr std::int64_t kCount = 5000;
-  const DeviceArray<float> x(std::vector<float>(kCount, 1.0f));
-  const DeviceArray<double> out(1);
-  SumOfSquares args{.x = x.data(), .out = out.data(), .n = kCount};
-  const DeviceArray<char> workspace(
-      static_cast<std::int64_t>(sum_of_squares_workspace_bytes(Cuda{}, args)));
+  const DeviceArray<float> x(std::vector<float>(kCount, 1.0f)), y(1);
+  Sum<float> args{x.data(), y.data(), 1, kCount};
+  const DeviceArray<char> workspace(static_cast<std::int64_t>(sum_workspace_bytes(Cuda{}, args)));
   args.workspace = workspace.data();
-  sum_of_squares(Cuda{}, args);
-  EXPECT_EQ(out.to_host()[0], kCount);
+  sum(Cuda{}, args);
+  EXPECT_EQ(y.to_host()[0], kCount);
 }
 
 }  // namespace
