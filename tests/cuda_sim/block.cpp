@@ -36,6 +36,21 @@ void return_stack(Thread& thread) {
   fiber = {};
 }
 
+// What abandoned threads have done lies before the end of the launch, as if they had ended.
+void order_abandoned() {
+  if (!has_tsan()) return;
+  constexpr unsigned kNoSync = 1;
+  Engine& e = engine();
+  for (Block& block : e.blocks) {
+    for (Thread& thread : block.threads) {
+      if (thread.fiber.tsan_fiber == nullptr) continue;
+      __tsan_switch_to_fiber(thread.fiber.tsan_fiber, kNoSync);
+      __tsan_release(&e.all_done);
+      __tsan_switch_to_fiber(e.caller.tsan_fiber, kNoSync);
+    }
+  }
+}
+
 }  // namespace
 
 void init_block(Block& block, int slot) {
@@ -78,6 +93,8 @@ void start_block(Block& block, uint3 position) {
 }
 
 void end_block(Block& block) {
+  // Nothing orders the block before this, and nothing must: the next block is not after it.
+  const IgnoreAccesses quiet;
   for (Thread& thread : block.threads) return_stack(thread);
   delete[] block.sync;
   block.sync = nullptr;
@@ -85,6 +102,8 @@ void end_block(Block& block) {
 }
 
 void free_blocks() {
+  const IgnoreAccesses quiet;
+  if (engine().failed) order_abandoned();
   for (Block& block : engine().blocks) {
     end_block(block);
     free_shared(block);

@@ -38,9 +38,21 @@ void return_to_caller(bool last) {
   switch_fiber(from, e.caller, last);
 }
 
+void check_races() {
+  Engine& e = engine();
+  if (e.races == 0) return;
+  if (e.muted) {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+    e.muted = false;
+  }
+  fail_at(e.current->site, "ThreadSanitizer has reported a race");
+}
+
 void count_switch() {
   Engine& e = engine();
   ++stats().switches;
+  check_races();
   if (e.switches_left-- == 0) {
     fail_at(e.current->site,
             "livelock: no end after options().max_switches switches\n" + waiting_table());
@@ -75,6 +87,7 @@ std::string deadlock() {
 Thread* finish_thread() {
   Engine& e = engine();
   Thread& thread = *e.current;
+  check_races();
   thread.state = State::kDone;
   leave_warp(thread);
   leave_barrier(thread);
@@ -285,7 +298,9 @@ void run(const Launch& launch) {
   destroy_dead_fibers();
   tsan_acquire(&e.all_done);
   e.launch = nullptr;
-  if (e.failed) throw Error(std::exchange(e.message, {}));
+  if (!e.failed) return;
+  if (!e.counting_races) e.races = 0;
+  throw Error(std::exchange(e.message, {}));
 }
 
 }  // namespace sim

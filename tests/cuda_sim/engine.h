@@ -102,6 +102,9 @@ struct Engine {
   Random random;
   std::uint64_t launch_number = 0;  // part of the seed; for_schedules starts it again
   std::uint64_t switches_left = 0;
+  int races = 0;                // reported by ThreadSanitizer and not yet told
+  bool counting_races = false;  // sim::races tells, not an Error
+  bool muted = false;           // the running thread's accesses, after a report
   bool failed = false;
   std::string message;
   Block* finished = nullptr;
@@ -141,6 +144,8 @@ std::string where_is(const Thread& thread);
 std::string waiting_table();
 const char* name_of(WarpOp op);
 const char* name_of(Barrier kind);
+/// Prints whose thread runs: a sanitizer ends the process without a word on it.
+void death_note();
 void install_death_note();
 
 // mma.cpp: all lanes of the warp have brought their operands.

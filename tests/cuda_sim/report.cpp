@@ -4,6 +4,16 @@
 #include "tests/cuda_sim/engine.h"
 #include "tests/cuda_sim/sanitizers.h"
 
+extern "C" {
+// UndefinedBehaviorSanitizer's own way to say where it is, and its hook at a report.
+const char* __ubsan_default_options() {
+  return "print_stacktrace=1";
+}
+void __ubsan_on_report() {
+  sim::detail::death_note();
+}
+}
+
 namespace sim::detail {
 
 namespace {
@@ -36,15 +46,13 @@ std::string doing(const Thread& thread) {
   return "";
 }
 
-// An error of a sanitizer ends the process without a word on whose thread it was.
+}  // namespace
+
 void death_note() {
   const Engine& e = engine();
-  if (e.current != nullptr) {
-    std::fprintf(stderr, "CUDA simulator:%s\n", where_is(*e.current).c_str());
-  }
+  if (e.current == nullptr) return;
+  std::fprintf(stderr, "CUDA simulator:%s\n", where_is(*e.current).c_str());
 }
-
-}  // namespace
 
 std::string where_is(const Thread& thread) {
   return "\n  in block " + text(thread.block->position) + " thread " + text(thread.position) +
