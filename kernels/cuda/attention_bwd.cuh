@@ -26,24 +26,9 @@ GPU_FN bf16* gradient_rows(const AttentionBwd<bf16>& a, const HeadBlock& at, int
   return a.dqkv + at.sample * a.tokens * 3 * width + part * width + at.head * kDim;
 }
 
-// first += rows of `a` times rows of b's tile, second likewise with c and d: all along the head.
-template <int kM, int kN>
-GPU_FN void multiply_two(float (&first)[kM][kN][4], const bf16* a, const bf16* b,
-                         float (&second)[kM][kN][4], const bf16* c, const bf16* d, int row) {
-#pragma unroll
-  for (int k = 0; k < kSteps; ++k) {
-    std::uint32_t left[kM][4];
-    load_fragments(left, a, 0, k);
-    multiply_rows(first, left, b, row, k);
-    load_fragments(left, c, 0, k);
-    multiply_rows(second, left, d, row, k);
-  }
-}
-
-// A score becomes the probability, slope (dy . v) the gradient of q . k before scaling.
-GPU_FN void score_gradient(float to_log2, float lse2, float delta, float& score, float& slope) {
-  score = gpu::fast_exp2(fmaf(score, to_log2, -lse2));
-  slope = score * (slope - delta);
+// The probability of a score, given log2 of its query's softmax denominator.
+GPU_FN float probability(float score, float to_log2, float lse2) {
+  return gpu::fast_exp2(fmaf(score, to_log2, -lse2));
 }
 
 }  // namespace onpa::kernels::tile

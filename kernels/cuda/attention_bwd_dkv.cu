@@ -11,7 +11,7 @@ namespace {
 
 using namespace tile;
 
-constexpr int kQueries = 16;  // that a warp works on at once
+constexpr int kQueries = 32;  // that a warp works on at once
 
 struct Tiles {
   bf16 *k, *v;        // two each, or one if no more keys are left
@@ -36,23 +36,40 @@ GPU_FN void dkv_step(const bf16* k, const bf16* v, const bf16* q, const bf16* dy
                      const QueryStats* stats, int row, float to_log2, float (&dk)[kM][kPieces][4],
                      float (&dv)[kM][kPieces][4]) {
   constexpr int kN = kQueries / 8;
-  float p[kM][kN][4] = {}, ds[kM][kN][4] = {};
-  multiply_two(p, k, q, ds, v, dy, row);
+  std::uint32_t p[kM][kN / 2][4];
+  float acc[kM][kN][4];
+  multiply_tiles(acc, k, q, row);
 #pragma unroll
   for (int n = 0; n < kN; ++n) {
     const QueryStats* pair = stats + row + 8 * n + 2 * (lane() % 4);
-    const float4 s = *reinterpret_cast<const float4*>(pair);
+    const float lse2[2] = {pair[0].lse2, pair[1].lse2};
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        acc[m][n][i] = probability(acc[m][n][i], to_log2, lse2[i % 2]);
+      }
+    }
+  }
+  pack_fragments(acc, p);
+  add_weighted_rows(dv, p, dy, row);
+  multiply_tiles(acc, v, dy, row);
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+    const QueryStats* pair = stats + row + 8 * n + 2 * (lane() % 4);
+    const float delta[2] = {pair[0].delta, pair[1].delta};
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        score_gradient(to_log2, s.x, s.y, p[m][n][2 * half], ds[m][n][2 * half]);
-        score_gradient(to_log2, s.z, s.w, p[m][n][2 * half + 1], ds[m][n][2 * half + 1]);
+        const float2 prob = gpu::unpack_bf16(p[m][n / 2][n % 2 * 2 + half]);
+        acc[m][n][2 * half] = prob.x * (acc[m][n][2 * half] - delta[0]);
+        acc[m][n][2 * half + 1] = prob.y * (acc[m][n][2 * half + 1] - delta[1]);
       }
     }
   }
-  add_weighted_rows(dv, p, dy, row);
-  add_weighted_rows(dk, ds, q, row);
+  pack_fragments(acc, p);
+  add_weighted_rows(dk, p, q, row);
 }
 
 // Rows [first, first + 16 kM) from `queries` on and below `tokens`: such tokens do not ask.

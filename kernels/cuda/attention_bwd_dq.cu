@@ -31,8 +31,8 @@ GPU_FN void dq_step(const bf16* q, const bf16* dy, const bf16* k, const bf16* v,
                     const QueryStats (&stats)[kM][2], int row, int keys, float to_log2,
                     float (&dq)[kM][kPieces][4]) {
   constexpr int kN = kKeys / 8;
-  float p[kM][kN][4] = {}, ds[kM][kN][4] = {};
-  multiply_two(p, q, k, ds, dy, v, row);
+  float p[kM][kN][4], ds[kM][kN][4];
+  multiply_tiles(p, q, k, row);
   // Without this a key that is not there could have an infinite probability, and infinity times
   // its zeros is not a number.
   if (keys < kKeys) mask_columns(p, keys);
@@ -42,12 +42,22 @@ GPU_FN void dq_step(const bf16* q, const bf16* dy, const bf16* k, const bf16* v,
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const QueryStats& query = stats[m][i / 2];
-        score_gradient(to_log2, query.lse2, query.delta, p[m][n][i], ds[m][n][i]);
+        p[m][n][i] = probability(p[m][n][i], to_log2, stats[m][i / 2].lse2);
       }
     }
   }
-  add_weighted_rows(dq, ds, k, row);
+  multiply_tiles(ds, dy, v, row);
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) ds[m][n][i] = p[m][n][i] * (ds[m][n][i] - stats[m][i / 2].delta);
+    }
+  }
+  std::uint32_t weights[kM][kN / 2][4];
+  pack_fragments(ds, weights);
+  add_weighted_rows(dq, weights, k, row);
 }
 
 // 64 kM queries of one head.

@@ -55,13 +55,8 @@ template <int kM, int kKeys>
 GPU_FN void forward_step(const bf16* q, const bf16* k_tile, const bf16* v_tile, int keys,
                          float to_log2, Rows<kM>& rows) {
   constexpr int kN = kKeys / 8;
-  float score[kM][kN][4] = {};
-#pragma unroll
-  for (int k = 0; k < kSteps; ++k) {
-    std::uint32_t a[kM][4];
-    load_fragments(a, q, 0, k);
-    multiply_rows(score, a, k_tile, 0, k);
-  }
+  float score[kM][kN][4];
+  multiply_tiles(score, q, k_tile, 0);
   if (keys < kKeys) mask_columns(score, keys);
   move_peaks(score, to_log2, rows);
 #pragma unroll
@@ -79,7 +74,9 @@ GPU_FN void forward_step(const bf16* q, const bf16* k_tile, const bf16* v_tile, 
       }
     }
   }
-  add_weighted_rows(rows.sum, score, v_tile, 0);
+  std::uint32_t weights[kM][kN / 2][4];
+  pack_fragments(score, weights);
+  add_weighted_rows(rows.sum, weights, v_tile, 0);
 }
 
 // Divides by the denominators and writes the warp's rows of y and lse.

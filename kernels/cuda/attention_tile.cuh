@@ -35,6 +35,16 @@ GPU_FN int swizzled(int row, int piece) {
   return row * kDim + (piece ^ (row % 8)) * 8;
 }
 
+// Where a lane reads the first 16 columns of 16 rows for ldmatrix, the four matrices going down the
+// rows first (left operands, and others transposed) or along the columns first. A row begins at a
+// multiple of 64 elements, so columns 16 k and on are found by flipping bits: offset ^ 16 k.
+GPU_FN int rows_first() {
+  return swizzled(lane() % 16, lane() / 16);
+}
+GPU_FN int columns_first() {
+  return swizzled(lane() / 16 * 8 + lane() % 8, lane() / 8 % 2);
+}
+
 // Starts copying rows [first, first + 64) to a tile; rows that there are not become zeros.
 GPU_FN void start_copy(bf16* tile, const HeadRows<bf16>& from, int first) {
   constexpr int kStep = kThreads / kPieces;  // rows that the block copies at once
@@ -49,75 +59,70 @@ GPU_FN void start_copy(bf16* tile, const HeadRows<bf16>& from, int first) {
   }
 }
 
-// Rows [first, first + 16 kM) as the left operand of products along the head.
-template <int kM>
-GPU_FN void load_fragments(std::uint32_t (&a)[kM][kSteps][4], const HeadRows<bf16>& from,
+// acc = the first 16 kM rows of one tile times the transpose of rows [first, first + 8 kN) of
+// another, a multiple of 8, along the head.
+template <int kM, int kN>
+GPU_FN void multiply_tiles(float (&acc)[kM][kN][4], const bf16* rows, const bf16* others,
                            int first) {
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = first + 16 * m + 8 * half + lane() / 4;
-      const auto* words = reinterpret_cast<const std::uint32_t*>(from.data + row * from.stride);
+    for (int n = 0; n < kN; ++n) {
 #pragma unroll
-      for (int k = 0; k < 2 * kSteps; ++k) {
-        a[m][k / 2][half + 2 * (k % 2)] = row < from.count ? words[4 * k + lane() % 4] : 0u;
-      }
+      for (int i = 0; i < 4; ++i) acc[m][n][i] = 0;
     }
   }
-}
-
-// The same from a tile, step k only.
-template <int kM>
-GPU_FN void load_fragments(std::uint32_t (&a)[kM][4], const bf16* tile, int first, int k) {
 #pragma unroll
-  for (int m = 0; m < kM; ++m) {
-    gpu::ldmatrix_x4(a[m], tile + swizzled(first + 16 * m + lane() % 16, 2 * k + lane() / 16));
-  }
-}
-
-// acc += a times the transpose of rows [first, first + 8 kN) of a tile, step k of the head.
-template <int kM, int kN>
-GPU_FN void multiply_rows(float (&acc)[kM][kN][4], const std::uint32_t (&a)[kM][4],
-                          const bf16* tile, int first, int k) {
-#pragma unroll
-  for (int n = 0; n < kN; n += 2) {
-    std::uint32_t b[4];
-    const int row = first + 8 * n + lane() / 16 * 8 + lane() % 8;
-    gpu::ldmatrix_x4(b, tile + swizzled(row, 2 * k + lane() / 8 % 2));
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      gpu::mma_bf16(acc[m][n], a[m], b[0], b[1]);
-      gpu::mma_bf16(acc[m][n + 1], a[m], b[2], b[3]);
-    }
-  }
-}
-
-// acc (16 kM x 64) += weights (16 kM x 8 kN, rounded to bf16) times rows [first, first + 8 kN) of a
-// tile.
-template <int kM, int kN>
-GPU_FN void add_weighted_rows(float (&acc)[kM][kPieces][4], const float (&weights)[kM][kN][4],
-                              const bf16* tile, int first) {
-#pragma unroll
-  for (int k = 0; k < kN / 2; ++k) {
-    // Accumulators of two column tiles are, pair by pair, a left operand.
+  for (int k = 0; k < kSteps; ++k) {
     std::uint32_t a[kM][4];
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float* pair = weights[m][2 * k + i / 2] + i % 2 * 2;
-        a[m][i] = gpu::pack_bf16(pair[0], pair[1]);
-      }
+      gpu::ldmatrix_x4(a[m], rows + 16 * m * kDim + (rows_first() ^ 16 * k));
     }
 #pragma unroll
-    for (int n = 0; n < kPieces; n += 2) {
+    for (int n = 0; n < kN; n += 2) {
       std::uint32_t b[4];
-      gpu::ldmatrix_x4_trans(b, tile + swizzled(first + 16 * k + lane() % 16, n + lane() / 16));
+      gpu::ldmatrix_x4(b, others + (first + 8 * n) * kDim + (columns_first() ^ 16 * k));
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
         gpu::mma_bf16(acc[m][n], a[m], b[0], b[1]);
         gpu::mma_bf16(acc[m][n + 1], a[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// Accumulators rounded to bf16: pair by pair, those of two column tiles are a left operand.
+template <int kM, int kN>
+GPU_FN void pack_fragments(const float (&acc)[kM][kN][4], std::uint32_t (&a)[kM][kN / 2][4]) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int k = 0; k < kN / 2; ++k) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float* pair = acc[m][2 * k + i / 2] + i % 2 * 2;
+        a[m][k][i] = gpu::pack_bf16(pair[0], pair[1]);
+      }
+    }
+  }
+}
+
+// acc (16 kM x 64) += weights (16 kM x 16 kK) times rows [first, first + 16 kK) of a tile.
+template <int kM, int kK>
+GPU_FN void add_weighted_rows(float (&acc)[kM][kPieces][4],
+                              const std::uint32_t (&weights)[kM][kK][4], const bf16* tile,
+                              int first) {
+#pragma unroll
+  for (int k = 0; k < kK; ++k) {
+#pragma unroll
+    for (int n = 0; n < kPieces; n += 2) {
+      std::uint32_t b[4];
+      gpu::ldmatrix_x4_trans(b, tile + (first + 16 * k) * kDim + (rows_first() ^ 8 * n));
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        gpu::mma_bf16(acc[m][n], weights[m][k], b[0], b[1]);
+        gpu::mma_bf16(acc[m][n + 1], weights[m][k], b[2], b[3]);
       }
     }
   }
