@@ -22,6 +22,33 @@ TEST(LayerNormOp, Gradients) {
   }
 }
 
+TEST(AddLayerNormOp, Gradients) {
+  for (const Shape& shape : {Shape{3, 5}, Shape{2, 4, 17}, Shape{7}}) {
+    SCOPED_TRACE(::testing::Message() << shape);
+    const Shape parameter{shape[-1]};
+    // Both results are used, as in a residual stream.
+    check_gradients(
+        [](const std::vector<Tensor>& in) {
+          const auto [sum, y] = ops::add_layer_norm(in[0], in[1], in[2], in[3], 1e-5f);
+          return ops::mul(sum, y);
+        },
+        {random_normal(shape, 1), random_normal(shape, 4), random_normal(parameter, 2),
+         random_normal(parameter, 3)});
+  }
+}
+
+TEST(AddLayerNormOp, EqualsTwoPasses) {
+  const Tensor x = random_normal({6, 50}, 1, 1, DType::kF32),
+               residual = random_normal({6, 50}, 2, 1, DType::kF32),
+               weight = random_normal({50}, 3, 1, DType::kF32),
+               bias = random_normal({50}, 4, 1, DType::kF32);
+  const auto [sum, y] = ops::add_layer_norm(x, residual, weight, bias);
+  const Tensor apart = ops::add(x, residual);
+  EXPECT_EQ(sum.to_vector<float>(), apart.to_vector<float>());
+  EXPECT_EQ(y.to_vector<float>(), ops::layer_norm(apart, weight, bias).to_vector<float>());
+  EXPECT_THROW(ops::add_layer_norm(x, Tensor::zeros({6, 49}), weight, bias), Error);
+}
+
 TEST(LayerNormOp, RowsAreNormalised) {
   const Tensor y = ops::layer_norm(random_normal({6, 50}, 1, 3), Tensor::full({50}, 1, DType::kF64),
                                    Tensor::zeros({50}, DType::kF64));
