@@ -50,7 +50,8 @@ Tensor Dense::forward(const Tensor& x, std::uint64_t seed, std::uint64_t step) c
     y = ops::linear(y, *weights_[i], *biases_[i], config_.activation);
     if (training() && config_.dropout > 0) {
       const auto stream = kStreamDropout + (static_cast<std::uint32_t>(i) << 16);
-      y = ops::dropout(y, config_.dropout, {.seed = seed, .stream = stream, .step = step});
+      y = ops::dropout(y, config_.dropout, {.seed = seed, .stream = stream, .step = step},
+                       step_state());
     }
   }
   return ops::linear(y, *weights_.back(), *biases_.back());

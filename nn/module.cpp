@@ -47,4 +47,9 @@ void Module::train(bool on) {
   for (auto& [name, child] : children_) child->train(on);
 }
 
+void Module::set_step_state(const kernels::StepState* state) {
+  step_state_ = state;
+  for (auto& [name, child] : children_) child->set_step_state(state);
+}
+
 }  // namespace onpa::nn

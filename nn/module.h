@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/step_state.h"
 #include "tensor/tensor.h"
 
 namespace onpa::nn {
@@ -33,6 +34,10 @@ class Module {
   /// Training mode switches dropout and patchout on. Applies to children too. Starts as false.
   void train(bool on = true);
   bool training() const { return training_; }
+  /// On the GPU random draws take the step from `state` (device memory) where it is set, so that a
+  /// captured step draws anew at each replay. Applies to children too; null by default.
+  void set_step_state(const kernels::StepState* state);
+  const kernels::StepState* step_state() const { return step_state_; }
 
  protected:
   /// Registers a parameter (uninitialised, requires a gradient) and returns a reference that stays
@@ -49,6 +54,7 @@ class Module {
   std::vector<std::pair<std::string, std::unique_ptr<Tensor>>> parameters_;
   std::vector<std::pair<std::string, Module*>> children_;
   bool training_ = false;
+  const kernels::StepState* step_state_ = nullptr;
 };
 
 }  // namespace onpa::nn

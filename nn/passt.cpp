@@ -191,7 +191,7 @@ Passt::Output Passt::forward(const Tensor& mel, const Patchout& patchout, std::u
     kernels::DrawPatchout draw = patchout_draw(patchout, grid.grid_f, grid.grid_t, config_.table_t);
     draw.seed = seed;
     draw.step = step;
-    draw.state = step_state_;
+    draw.state = step_state();
     grid.keep_device = Tensor::empty({draw.kept()}, DType::kI32, mel.device());
     grid.time_offset_device = Tensor::empty({1}, DType::kI32, mel.device());
     draw.keep = grid.keep_device.data<std::int32_t>();

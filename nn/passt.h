@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/step_state.h"
 #include "nn/module.h"
 #include "tensor/ops/patch.h"
 
@@ -59,9 +58,6 @@ class Passt : public Module {
   /// Throws Error if mels disagree or T is under one patch.
   Output forward(const Tensor& mel, const Patchout& patchout = {}, std::uint64_t seed = 0,
                  std::uint64_t step = 0) const;
-  /// With `state` in memory of the mel's device, forward() in training mode draws with state->step
-  /// in place of `step`, whenever its kernels run. Null: it takes `step` again.
-  void set_step_state(const kernels::StepState* state) { step_state_ = state; }
   /// As forward with a given grid (parity tests).
   Output forward_grid(const Tensor& mel, const ops::PatchGrid& grid) const;
 
@@ -71,7 +67,6 @@ class Passt : public Module {
   struct Parts;
   PasstConfig config_;
   std::unique_ptr<Parts> parts_;
-  const kernels::StepState* step_state_ = nullptr;
 };
 
 }  // namespace onpa::nn

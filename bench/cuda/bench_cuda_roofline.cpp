@@ -1,4 +1,5 @@
-// The plainest kernel, y = a + b, against the copy bandwidth. Its run also tells which GPU there is.
+// The plainest kernel, y = a + b, against the copy bandwidth. Its run also tells which GPU there
+// is.
 #include "bench/cuda/gpu.h"
 #include "kernels/elementwise.h"
 

@@ -39,14 +39,14 @@ Tensor relu(const Tensor& x) {
   return activate("relu", x, kernels::Activation::kRelu);
 }
 
-Tensor dropout(const Tensor& x, float p, const RngKey& key) {
+Tensor dropout(const Tensor& x, float p, const RngKey& key, const kernels::StepState* state) {
   ONPA_CHECK(x.defined() && x.shape().rank() >= 1, "dropout: x has shape ", x.shape(),
              ", want (B, ...)");
   ONPA_CHECK(p >= 0 && p < 1, "dropout: p is ", p, ", want [0, 1)");
   if (p == 0) return x;
   const std::int64_t rows = x.size(0), cols = rows == 0 ? 0 : x.numel() / rows;
-  const auto apply = [rows, cols, p, key](const Tensor& from, const Tensor& to,
-                                          kernels::GradMode mode) {
+  const auto apply = [rows, cols, p, key, state](const Tensor& from, const Tensor& to,
+                                                 kernels::GradMode mode) {
     on_device(from.device(), [&](auto dev) {
       with_float(dev, from.dtype(), [&]<class T>() {
         kernels::dropout<T>(dev, {.x = from.data<T>(),
@@ -55,7 +55,8 @@ Tensor dropout(const Tensor& x, float p, const RngKey& key) {
                                   .rows = rows,
                                   .cols = cols,
                                   .p = p,
-                                  .key = key});
+                                  .key = key,
+                                  .state = state});
       });
     });
   };
