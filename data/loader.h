@@ -46,7 +46,7 @@ class PcmCache {
 
 struct LoaderOptions {
   std::int64_t batch_size = 8;
-  double seconds = 0;  // clip length given to the model; 0: the longest clip of the batch
+  double seconds = 0;  // clip length given to the model; 0: whole, padded to the batch's longest
   bool shuffle = true;
   bool train = true;  // random crop, gain, roll, wave mixup; else from the start
   bool drop_last = false;

@@ -40,6 +40,47 @@ void collect(const Tensor& logits, const ModelCard& card, const data::DataSet& d
   }
 }
 
+// Batches of whole clips, each of one length: padding would let a clip's neighbours into its
+// spectrogram and its tokens.
+class EqualLengthBatches {
+ public:
+  EqualLengthBatches(data::AudioLoader& clips, std::int64_t capacity, std::int64_t shortest)
+      : clips_(clips), capacity_(capacity), shortest_(shortest) {}
+
+  bool next(data::AudioBatch& out) {
+    std::vector<Tensor> waves;
+    out.rows.clear();
+    while (std::ssize(waves) < capacity_ && (waiting_ || read())) {
+      if (!waves.empty() && clip_.wave.size(1) != waves.front().size(1)) break;
+      waves.push_back(clip_.wave);
+      out.rows.push_back(clip_.rows.front());
+      waiting_ = false;
+    }
+    if (waves.empty()) return false;
+    out.wave = Tensor::empty({std::ssize(waves), waves.front().size(1)});
+    for (std::int64_t i = 0; i < std::ssize(waves); ++i) {
+      out.wave.slice(i, i + 1).copy_from(waves[static_cast<std::size_t>(i)]);
+    }
+    return true;
+  }
+
+ private:
+  bool read() {
+    if (!clips_.next(clip_)) return false;
+    if (const std::int64_t length = clip_.wave.size(1); length < shortest_) {
+      const Tensor padded = Tensor::zeros({1, shortest_});
+      std::copy_n(clip_.wave.data<float>(), length, padded.data<float>());
+      clip_.wave = padded;
+    }
+    return waiting_ = true;
+  }
+
+  data::AudioLoader& clips_;
+  std::int64_t capacity_, shortest_;
+  data::AudioBatch clip_;  // read ahead: of another length than the batch before it
+  bool waiting_ = false;
+};
+
 // Where each of the card's features stands in a track.
 std::vector<std::size_t> feature_positions(const ModelCard& card, const data::DataSet& data) {
   std::vector<std::size_t> out;
@@ -54,7 +95,13 @@ std::vector<std::size_t> feature_positions(const ModelCard& card, const data::Da
   return out;
 }
 
+constexpr std::int64_t kShortestMelSamples = 515;  // under it the front end cannot reflect
+
 }  // namespace
+
+std::int64_t shortest_samples(const ModelCard& card) {
+  return std::max(kShortestMelSamples, (card.passt.patch_t - 1) * card.mel.hop_samples + 1);
+}
 
 void warn_of_cache(const data::AudioLoader& loader) {
   static std::atomic<bool> said = false;
@@ -76,6 +123,11 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
   eval.shuffle = false;
   eval.drop_last = false;
   eval.seconds = card.seconds;
+  const bool whole_clips = card.seconds == 0;
+  if (whole_clips) {
+    eval.batch_size = 1;
+    eval.prefetch_batches *= static_cast<int>(options.batch_size);
+  }
   const std::size_t count = rows.size();
   data::AudioLoader loader(data, std::move(rows), eval);
   loader.start_epoch(0);
@@ -84,9 +136,10 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
     if (unread != nullptr) unread->insert(unread->end(), bad.begin(), bad.end());
     return bad;
   };
+  EqualLengthBatches whole(loader, options.batch_size, shortest_samples(card));
   data::AudioBatch batch;
   try {
-    while (!(stop && stop()) && loader.next(batch)) {
+    while (!(stop && stop()) && (whole_clips ? whole.next(batch) : loader.next(batch))) {
       const Tensor mel = audio::log_mel(batch.wave, card.mel);
       collect(model.forward(mel).logits, card, data, batch.rows, out);
     }

@@ -16,8 +16,14 @@ namespace onpa::apps {
 /// Asked between batches; true ends the work early, with what there is.
 using StopCheck = std::function<bool()>;
 
+/// The shortest waveform that a model takes, in samples: the front end can reflect it at its edges
+/// and it fills one patch. Predictions pad shorter ones with zeros to this length.
+std::int64_t shortest_samples(const ModelCard& card);
+
 /// Predictions for the rows whose audio can be read, in ascending order of rows. `options` gives
-/// batch size, clip length, workers and cache. Tracks that cannot be read are left out with a
+/// the largest batch, workers and cache; the clip length is the card's, and a card without one
+/// (0) takes clips whole. Only clips of equal length share a batch, so what a track is predicted to
+/// be depends on its own audio alone. Tracks that cannot be read are left out with a
 /// warning and appended to `unread` if it is given; throws Error (kBadData) when they are too many,
 /// with `unread` filled all the same.
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,

@@ -16,8 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kShortestMelSamples = 515;  // under it the front end cannot reflect
-
 // The averaged weights of a checkpoint if it has any.
 io::SafetensorsFile weights_of(const nn::CheckpointContent& content, const fs::path& folder) {
   const char* name = content.tensors.contains("swa") ? "swa" : "model";
@@ -87,8 +85,7 @@ Predictor::~Predictor() = default;
 
 Predictor::Output Predictor::predict(std::span<const float> wave, const std::string& name) {
   if (!passt_) fail(ExitCode::kUsage, source_.string(), ": a dense model takes CSV, not audio");
-  const std::int64_t shortest =
-      std::max(kShortestMelSamples, (card_.passt.patch_t - 1) * card_.mel.hop_samples + 1);
+  const std::int64_t shortest = shortest_samples(card_);
   std::vector<float> samples(wave.begin(), wave.end());
   if (static_cast<std::int64_t>(samples.size()) < shortest) {
     spdlog::warn("{}: {:.3f} s is under one patch; padded with silence", name,

@@ -67,7 +67,8 @@ void add_input(TableBuilder& t, MelSettings& m, DataSettings& d, LoaderSettings&
   t.number("freq_mask", m.freq_mask, 0, 1024, "training: widest frequency mask + 1");
   t.number("time_mask", m.time_mask, 0, 100000, "training: widest time mask + 1");
   t.section("data");
-  t.number("seconds", d.seconds, 0, 1800, "clip length; 0: the longest clip of a batch");
+  t.number("seconds", d.seconds, 0, 1800,
+           "clip length; 0: whole clips, in training padded to the longest of a batch");
   t.number("gain_low_db", d.gain_low_db, -60, 60, "training: random gain from");
   t.number("gain_high_db", d.gain_high_db, -60, 60, "training: random gain to");
   t.number("roll_samples", d.roll_samples, 0, kMaxCount, "training: random rotation up to");
