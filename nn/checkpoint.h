@@ -26,7 +26,7 @@ struct CheckpointContent {
 /// valid whatever happens.
 std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints,
                                       const CheckpointContent& content, int keep);
-/// Points `best` at an existing checkpoint, atomically.
+/// Points `best` at an existing checkpoint, atomically. find_checkpoint() never follows it.
 void mark_best(const std::filesystem::path& checkpoints, std::int64_t step);
 
 /// Reads and verifies one. Throws Error (kBadCheckpoint) naming the file that is missing, of

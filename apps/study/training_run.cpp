@@ -245,13 +245,15 @@ int TrainingRun::finish() {
     return static_cast<int>(ExitCode::kStopped);
   }
   if (state_.best_rmse > 0) {
-    spdlog::info("best test RMSE {:.4f} at step {}", state_.best_rmse, state_.best_step);
+    spdlog::info(
+        "lowest test RMSE {:.4f}, at step {}; picked on the test split, so no unbiased estimate",
+        state_.best_rmse, state_.best_step);
   }
   spdlog::info("{} steps, {:.3g} h an epoch, {:.3g} samples/s, {:.3g} min of training", state_.step,
                state_.hours_per_epoch,
                static_cast<double>(state_.samples) / std::max(state_.train_seconds, 1e-9),
                state_.train_seconds / 60);
-  spdlog::info("checkpoint {}; evaluate it with: onpa eval --run {}",
+  spdlog::info("checkpoint {}, the newest; evaluate it with: onpa eval --run {}",
                (run_.checkpoints() / "last").string(), run_.folder().string());
   return 0;
 }

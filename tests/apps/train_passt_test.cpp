@@ -314,6 +314,14 @@ TEST_F(TrainPasst, BadInputsOfPredict) {
             65);
 }
 
+TEST_F(TrainPasst, ModelCardSaysWhichWeightsAreUsed) {
+  whole_weights();
+  const CommandResult result = run_command({"inspect", path("whole").string()});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("weights: as of step 12;"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("checkpoints/best is picked on the test split"), std::string::npos);
+}
+
 TEST_F(TrainPasst, EvalWritesTheTables) {
   whole_weights();
   const CommandResult result =
