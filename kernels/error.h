@@ -10,6 +10,7 @@ namespace onpa {
 /// Exit codes of the `onpa` command. Scripts rely on the numbers.
 enum class ExitCode : int {
   kOk = 0,
+  kCheckFailed = 1,  // the work is done and written, but a result is not what it has to be
   kUsage = 64,
   kBadData = 65,
   kInputMissing = 66,

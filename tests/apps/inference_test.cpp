@@ -5,13 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "apps/study/predictor.h"
 #include "audio/decode.h"
 #include "audio/encode.h"
 #include "kernels/philox.h"
 #include "tensor/io/safetensors.h"
-#include "tests/apps/run_command.h"
+#include "tests/support/temp_folder.h"
 
 namespace onpa::apps {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 // Clips of several lengths in mixed order, one of them under a patch.
 constexpr std::array<int, 9> kLengths = {16000, 9000, 16000, 16000, 1700, 24007, 9000, 9000, 16000};
 
-class PredictRows : public testing::Test {
+class PredictRows : public ::testing::Test {
  protected:
   PredictRows() : model_(nn::PasstConfig::preset("passt-xs")) {
     model_.initialize(3);
@@ -39,8 +40,7 @@ class PredictRows : public testing::Test {
       data::Track track;
       track.id = "track" + std::to_string(i);
       track.audio = track.id + ".mp3";
-      test::write_text(folder_ / track.audio,
-                       {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+      testing::write_bytes(folder_ / track.audio, std::span<const std::byte>(bytes));
       data_.tracks.push_back(track);
       rows_.push_back(static_cast<std::int64_t>(i));
     }
@@ -65,7 +65,7 @@ class PredictRows : public testing::Test {
     return out;
   }
 
-  const test::TempFolder folder_;
+  const testing::TempFolder folder_;
   nn::Passt model_;
   ModelCard card_;
   data::DataSet data_;
