@@ -23,9 +23,9 @@ std::int64_t shortest_samples(const ModelCard& card);
 /// Predictions for the rows whose audio can be read, in ascending order of rows. `options` gives
 /// the largest batch, workers and cache; the clip length is the card's, and a card without one
 /// (0) takes clips whole. Only clips of equal length share a batch, so what a track is predicted to
-/// be depends on its own audio alone. Tracks that cannot be read are left out with a
-/// warning and appended to `unread` if it is given; throws Error (kBadData) when they are too many,
-/// with `unread` filled all the same.
+/// be depends on its own audio alone (and, in the last bits, on the size of its batch). Tracks that
+/// cannot be read are left out with a warning and appended to `unread` if it is given; throws Error
+/// (kBadData) when they are too many, with `unread` filled all the same.
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,
                                           const data::DataSet& data, std::vector<std::int64_t> rows,
                                           const data::LoaderOptions& options,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <span>
 
 #include "apps/study/predictor.h"
@@ -19,6 +20,19 @@ namespace {
 
 // Clips of several lengths in mixed order, one of them under a patch.
 constexpr std::array<int, 9> kLengths = {16000, 9000, 16000, 16000, 1700, 24007, 9000, 9000, 16000};
+
+// Products of other shapes round in another order: predictions near 0.1, of logits near 0, may
+// differ by a few units of float. Padding to a batch mate's length moves them by 5e-3 and more.
+constexpr float kRounding = 5e-7F;
+
+float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  float out = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    out = std::max(out, std::abs(a[i] - b[i]));
+  }
+  return out;
+}
 
 class PredictRows : public ::testing::Test {
  protected:
@@ -76,21 +90,21 @@ TEST_F(PredictRows, WholeClipsDoNotDependOnTheirBatch) {
   card_.seconds = 0;
   const std::vector<float> alone = predict_alone();
   for (const std::int64_t batch_size : {1, 2, 3, 16}) {
-    EXPECT_EQ(predict(rows_, batch_size), alone) << batch_size;
+    EXPECT_LT(largest_difference(predict(rows_, batch_size), alone), kRounding) << batch_size;
   }
   // Other neighbours: equal lengths side by side, longest first.
   std::vector<std::int64_t> sorted = rows_;
   std::stable_sort(sorted.begin(), sorted.end(), [](std::int64_t a, std::int64_t b) {
     return kLengths[static_cast<std::size_t>(a)] > kLengths[static_cast<std::size_t>(b)];
   });
-  EXPECT_EQ(predict(sorted, 16), alone);
+  EXPECT_LT(largest_difference(predict(sorted, 16), alone), kRounding);
 }
 
 TEST_F(PredictRows, CutClipsDoNotDependOnTheirBatch) {
   card_.seconds = 0.4;
   const std::vector<float> alone = predict_alone();
   for (const std::int64_t batch_size : {2, 3, 16}) {
-    EXPECT_EQ(predict(rows_, batch_size), alone) << batch_size;
+    EXPECT_LT(largest_difference(predict(rows_, batch_size), alone), kRounding) << batch_size;
   }
 }
 
@@ -105,8 +119,7 @@ TEST_F(PredictRows, WholeClipsAreWhatThePredictorSaysOfTheFile) {
     const std::string file = data_.tracks[static_cast<std::size_t>(row)].audio;
     const audio::Clip clip = audio::decode_file(folder_ / file);
     const Predictor::Output output = predictor.predict(clip.samples, file);
-    EXPECT_EQ(static_cast<float>(output.prediction.at(0)), batched[static_cast<std::size_t>(row)])
-        << file;
+    EXPECT_NEAR(output.prediction.at(0), batched[static_cast<std::size_t>(row)], kRounding) << file;
   }
 }
 
