@@ -43,8 +43,9 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(float* out, const float* 
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads) {
     sum += __ldg(in + blockIdx.x * static_cast<unsigned>(n) + i);
   }
-  // Twice, to use the buffer again.
+  // Twice, to use the buffer again; block_sum wants a barrier in between.
   sum = gpu::block_sum<kThreads>(sum, partial);
+  __syncthreads();
   const float twice = gpu::block_sum<kThreads>(sum, partial) / kThreads;
   if (threadIdx.x == 0) out[blockIdx.x] = sum, out[gridDim.x + blockIdx.x] = twice;
 }
