@@ -64,6 +64,8 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
   app->add_option("--resume", a.resume, "auto: go on if there is a checkpoint; must; no")
       ->check(CLI::IsMember({"auto", "must", "no"}));
   app->add_option("--init-from", a.init_from, "weights to start from: model.safetensors");
+  app->add_option("--device", a.device, "auto: a GPU if one can be used; cpu; cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app->add_flag("--quiet", a.quiet, "warnings and errors only");
   return {app, [&a] { return run_train(a); }, true};
 }

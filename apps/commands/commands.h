@@ -33,6 +33,7 @@ struct TrainArgs {
   ConfigArgs config;
   std::string resume = "auto";  // auto | must | no
   std::string init_from;        // weights to start from; "" for none
+  std::string device = "auto";  // auto | cpu | cuda
   bool quiet = false;
 };
 

@@ -11,6 +11,7 @@ int run_train(const TrainArgs& args) {
   options.resume = args.resume;
   options.init_from = args.init_from;
   options.quiet = args.quiet;
+  options.device = args.device;
   return train(options);
 }
 

@@ -139,9 +139,10 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
   EqualLengthBatches whole(loader, options.batch_size, shortest_samples(card));
   data::AudioBatch batch;
   try {
+    const DeviceKind device = model.parameters().front().tensor.device();
     while (!(stop && stop()) && (whole_clips ? whole.next(batch) : loader.next(batch))) {
-      const Tensor mel = audio::log_mel(batch.wave, card.mel);
-      collect(model.forward(mel).logits, card, data, batch.rows, out);
+      const Tensor mel = for_model(audio::log_mel(batch.wave.to(device), card.mel), model);
+      collect(on_host(model.forward(mel).logits), card, data, batch.rows, out);
     }
   } catch (...) {
     hand_over();
@@ -182,10 +183,21 @@ std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& car
   const auto step = static_cast<std::size_t>(batch_size);
   for (std::size_t begin = 0; begin < all.size() && !(stop && stop()); begin += step) {
     const auto part = all.subspan(begin, std::min(step, all.size() - begin));
-    collect(model.forward(scaled_features(card, data, part)), card, data, part, out);
+    const Tensor x = for_model(scaled_features(card, data, part), model);
+    collect(on_host(model.forward(x)), card, data, part, out);
   }
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
   return out;
+}
+
+Tensor for_model(const Tensor& x, const nn::Module& model) {
+  const Tensor parameter = model.parameters().front().tensor;
+  const Tensor there = x.to(parameter.device());
+  return there.dtype() == parameter.dtype() ? there : there.to(parameter.dtype());
+}
+
+Tensor on_host(const Tensor& y) {
+  return (y.dtype() == DType::kF32 ? y : y.to(DType::kF32)).to(DeviceKind::kCpu);
 }
 
 std::vector<std::int64_t> rows_with_audio(const data::DataSet& data,

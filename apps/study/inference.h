@@ -45,6 +45,11 @@ void warn_of_cache(const data::AudioLoader& loader);
 Tensor scaled_features(const ModelCard& card, const data::DataSet& data,
                        std::span<const std::int64_t> rows);
 
+/// `x` (f32, CPU) where the model's parameters are, and in their dtype.
+Tensor for_model(const Tensor& x, const nn::Module& model);
+/// `y` as f32 on the CPU.
+Tensor on_host(const Tensor& y);
+
 /// Rows that have an audio file named.
 std::vector<std::int64_t> rows_with_audio(const data::DataSet& data,
                                           const std::vector<std::int64_t>& rows);

@@ -17,11 +17,12 @@ constexpr const char* kSelection =
 constexpr const char* kStateFile = "state.json";
 constexpr const char* kConfigFile = "config.toml";
 
-// Every slot of a flat buffer by its parameter's name, after `prefix`.
+// Every slot of a flat buffer by its parameter's name, after `prefix`; copies if it is on the GPU.
 void append_views(const FlatParams& params, const Tensor& buffer, const std::string& prefix,
                   io::NamedTensors& out) {
+  const Tensor here = buffer.to(DeviceKind::kCpu);
   for (const FlatSlot& slot : params.slots()) {
-    out.emplace_back(prefix + slot.name, params.view(buffer, slot));
+    out.emplace_back(prefix + slot.name, params.view(here, slot));
   }
 }
 
@@ -178,7 +179,8 @@ void restore_weights(const io::NamedTensors& tensors, const FlatParams& params) 
 }
 
 bool all_finite(const Tensor& tensor) {
-  for (const float value : tensor.span<float>()) {
+  const Tensor here = tensor.to(DeviceKind::kCpu);
+  for (const float value : here.span<float>()) {
     if (!std::isfinite(value)) return false;
   }
   return true;

@@ -15,6 +15,13 @@
 
 namespace onpa::apps {
 
+/// A batch as the CPU prepares it for the GPU.
+struct HostBatch {
+  std::vector<Tensor> inputs;  // in the order that queue_loss() takes them
+  std::int64_t samples = 0;
+  std::int64_t cursor = 0;  // as TrainTask::Step::cursor
+};
+
 class TrainTask {
  public:
   virtual ~TrainTask() = default;
@@ -33,6 +40,14 @@ class TrainTask {
   /// The loss of the next batch, or false at the epoch's end. Random draws depend on (train.seed,
   /// `draw`, sample). Throws Error (kBadData) when too many tracks cannot be read.
   virtual bool next(std::uint64_t draw, Step& step) = 0;
+  /// The GPU's way to the same loss, for tasks that have one, in two halves: the next batch with
+  /// all that the CPU draws for it, and the work on copies of its inputs on the GPU, in the model's
+  /// dtype. The second must do the same for all batches of equal shapes; draws on the GPU take
+  /// their step from the module's step_state().
+  virtual bool trains_on_gpu() const { return false; }
+  virtual bool next_batch(std::uint64_t /*draw*/, HostBatch& /*batch*/) { return false; }
+  virtual Tensor queue_loss(const std::vector<Tensor>& /*inputs*/) { return {}; }
+
   /// Upper bound: bad files can make an epoch shorter.
   virtual std::int64_t batches_per_epoch() const = 0;
   virtual std::int64_t samples_per_epoch() const = 0;

@@ -15,6 +15,7 @@ struct TrainOptions {
   std::string resume = "auto";      // auto | must | no
   std::filesystem::path init_from;  // weights to start from; empty: none
   bool quiet = false;
+  std::string device = "auto";  // auto | cpu | cuda; auto takes a GPU if one can be used
 };
 
 /// Trains until train.epochs or train.max_steps and leaves checkpoints, metrics and events in the
@@ -22,7 +23,7 @@ struct TrainOptions {
 /// Returns kOk; kStopped after SIGINT, SIGTERM or SIGUSR1 (a checkpoint was saved); kIo when the
 /// last checkpoint could not be written. Throws Error: kBadData when too many tracks cannot be read
 /// (a checkpoint was saved, bad_tracks.csv lists them), kDiverged, kBadCheckpoint, kCannotCreate,
-/// kConfig.
+/// kConfig, kDevice, kOutOfMemory.
 int train(const TrainOptions& options);
 
 }  // namespace onpa::apps

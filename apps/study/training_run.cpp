@@ -11,6 +11,7 @@
 #include "apps/support/stop_signal.h"
 #include "data/table.h"
 #include "kernels/error.h"
+#include "tensor/device.h"
 
 namespace onpa::apps {
 namespace {
@@ -25,6 +26,19 @@ std::string unwritten_metrics(const nn::CheckpointContent& content) {
 
 bool is_disk_error(const Error& error) {
   return error.code() == ExitCode::kIo || error.code() == ExitCode::kCannotCreate;
+}
+
+// Whether `device` (auto, cpu or cuda) means the GPU. Throws Error (kDevice) if it must and cannot.
+bool use_gpu(const std::string& device, const TrainTask& task) {
+  if (device == "cpu") return false;
+  if (device == "cuda") {
+    require_cuda();
+    if (!task.trains_on_gpu()) {
+      fail(ExitCode::kDevice, "this model does not train on the GPU; use --device cpu");
+    }
+    return true;
+  }
+  return task.trains_on_gpu() && cuda_problem().empty();
 }
 
 }  // namespace
@@ -81,6 +95,18 @@ void TrainingRun::resume_from(const nn::FoundCheckpoint& found) {
                found.folder.string());
 }
 
+// From here on the model, its gradients and the optimizer's state are on the GPU.
+void TrainingRun::move_to_gpu() {
+  const DType dtype = config_.train.precision == "f32" ? DType::kF32 : DType::kBF16;
+  params_.move_to(DeviceKind::kCuda, dtype);
+  optimizer_.move_to(DeviceKind::kCuda);
+  if (average_) average_->move_to(DeviceKind::kCuda);
+  gpu_ = std::make_unique<DeviceSteps>(*task_, params_, optimizer_);
+  const CudaDevice device = cuda_device();
+  spdlog::info("on {} ({} MiB free), computing in {}", device.name, device.free_bytes >> 20,
+               name_of(dtype));
+}
+
 // Finds the starting point: a checkpoint, given weights, or fresh ones.
 void TrainingRun::begin() {
   std::vector<std::string> skipped;
@@ -105,6 +131,7 @@ void TrainingRun::begin() {
     average_.emplace(params_);  // starts as a copy of the weights, so they must be there
     if (found) restore_average(found->content, params_, *average_);
   }
+  if (use_gpu(options_.device, *task_)) move_to_gpu();
   state_.data = std::filesystem::absolute(options_.data).lexically_normal().string();
   state_.data_hash = data_.hash;
   run_.write_text("config.resolved.toml", to_toml(config_));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/study/device_steps.h"
 #include "apps/study/metrics.h"
 #include "apps/study/train_state.h"
 #include "apps/study/train_task.h"
@@ -38,7 +39,10 @@ class TrainingRun {
   // training_steps.cpp: within an epoch, and evaluation
   bool run_epoch();
   bool step();
-  void update(double loss, std::int64_t forward_passes);
+  bool step_on_gpu();
+  void move_to_gpu();
+  double scheduled_lr() const;
+  void finish_step(double loss, double norm);
   void skip_step(double loss);
   void report_step(double loss);
   void start_window();
@@ -61,6 +65,7 @@ class TrainingRun {
   FlatParams params_;
   nn::Optimizer optimizer_;
   std::optional<nn::AveragedParams> average_;
+  std::unique_ptr<DeviceSteps> gpu_;  // null: training on the CPU
   std::optional<MetricsLog> metrics_;
   std::optional<EventWriter> events_;
   Progress progress_;

@@ -71,6 +71,7 @@ bool TrainingRun::run_epoch() {
 
 // One optimizer step over up to `accumulate` forward passes; false when the epoch has none left.
 bool TrainingRun::step() {
+  if (gpu_) return step_on_gpu();
   params_.clear_grad();
   double loss = 0;
   std::int64_t passes = 0, samples = 0, cursor = state_.cursor;
@@ -91,21 +92,49 @@ bool TrainingRun::step() {
   state_.samples += samples;
   window_.samples += samples;
   changed_ = true;
-  update(loss / static_cast<double>(passes), passes);
+  lr_ = scheduled_lr();
+  double norm = std::nan("");
+  if (std::isfinite(loss)) {
+    params_.finish_grad();
+    norm = optimizer_.step(static_cast<float>(lr_), 1.0f / static_cast<float>(passes));
+  }
+  finish_step(loss / static_cast<double>(passes), norm);
   return true;
 }
 
-void TrainingRun::update(double loss, std::int64_t forward_passes) {
+// As step(); the GPU itself leaves out an update whose gradient is not finite.
+bool TrainingRun::step_on_gpu() {
+  std::int64_t passes = 0, samples = 0, cursor = state_.cursor;
+  for (; passes < config_.train.accumulate; ++passes) {
+    const std::int64_t draw = state_.step * config_.train.accumulate + passes;
+    HostBatch batch;
+    if (!task_->next_batch(static_cast<std::uint64_t>(draw), batch)) break;
+    gpu_->queue_pass(batch, static_cast<std::uint64_t>(draw), passes == 0);
+    cursor = batch.cursor;
+    samples += batch.samples;
+  }
+  if (passes == 0) return false;
+  lr_ = scheduled_lr();
+  gpu_->queue_update(lr_, passes);
+  const DeviceSteps::Result result = gpu_->wait();
+  state_.cursor = cursor;
+  state_.samples += samples;
+  window_.samples += samples;
+  changed_ = true;
+  finish_step(result.loss, result.norm);
+  return true;
+}
+
+double TrainingRun::scheduled_lr() const {
   const double within = static_cast<double>(state_.step - state_.epoch_first_step) /
                         static_cast<double>(std::max<std::int64_t>(1, steps_per_epoch()));
   const double epoch = static_cast<double>(state_.epoch) + std::min(within, 1.0);
-  lr_ = config_.train.lr * nn::lr_multiplier(config_.lr_schedule(), epoch);
-  grad_norm_ = std::nan("");
-  if (std::isfinite(loss)) {
-    params_.finish_grad();
-    grad_norm_ =
-        optimizer_.step(static_cast<float>(lr_), 1.0f / static_cast<float>(forward_passes));
-  }
+  return config_.train.lr * nn::lr_multiplier(config_.lr_schedule(), epoch);
+}
+
+// Counts a step whose update has been made, or left out where `norm` is not finite.
+void TrainingRun::finish_step(double loss, double norm) {
+  grad_norm_ = norm;
   ++state_.step;
   if (std::isfinite(grad_norm_)) {
     state_.nonfinite_run = 0;

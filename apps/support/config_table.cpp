@@ -94,6 +94,8 @@ void add_train(TableBuilder& t, TrainSettings& s) {
   t.number("accumulate", s.accumulate, 1, 1 << 20, "forward passes of one step");
   t.number("eval_batch_size", s.eval_batch_size, 1, 1 << 24, "samples of one evaluation pass");
   t.number("lr", s.lr, 0, 10, "peak learning rate");
+  t.text("precision", s.precision, {"auto", "f32", "bf16"},
+         "what a GPU computes in (auto: bf16); the CPU always in f32");
   t.text("loss", s.loss, {"mse", "l1", "huber"}, "what is minimised");
   t.number("huber_delta", s.huber_delta, 1e-9, 1e9, "threshold of the Huber loss");
   t.number("seed", s.seed, 0, 9e15, "of initialisation, order, augmentation and dropout");

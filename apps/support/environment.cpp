@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/parallel.h"
 #include "onpa_version.h"
+#include "tensor/device.h"
 
 extern "C" {
 #include <libavutil/avutil.h>
@@ -34,6 +35,12 @@ std::string simd_target() {
   return hwy::TargetName(targets & -targets);  // the lowest bit is the best one
 }
 
+// The GPU that `--device auto` would take, or why there is none.
+std::string device_name() {
+  const std::string problem = cuda_problem();
+  return problem.empty() ? cuda_device().name : "cpu (" + problem + ")";
+}
+
 }  // namespace
 
 std::string version_line() {
@@ -54,7 +61,7 @@ std::vector<std::pair<std::string, std::string>> describe_environment() {
       {"cores", std::to_string(std::thread::hardware_concurrency())},
       {"threads", std::to_string(kernels::thread_count())},
       {"memory_gib", fmt::format("{:.1f}", gib)},
-      {"device", "cpu"},
+      {"device", device_name()},
       {"ffmpeg", av_version_info()},
       {"highway", fmt::format("{}.{}", HWY_MAJOR, HWY_MINOR)},
       {"host", system.nodename},

@@ -1,0 +1,147 @@
+#include "apps/study/device_steps.h"
+
+#include <cmath>
+
+#include "kernels/error.h"
+#include "kernels/step_state.h"
+#include "tensor/autograd.h"
+#include "tensor/device.h"
+#include "tensor/memory_plan.h"
+
+namespace onpa::apps {
+namespace {
+
+Tensor on_gpu(const onpa::Shape& shape, DType dtype) {
+  return Tensor::empty(shape, dtype, DeviceKind::kCuda);
+}
+
+std::vector<Tensor> device_copies(const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> out;
+  for (const Tensor& input : inputs) out.push_back(on_gpu(input.shape(), input.dtype()));
+  return out;
+}
+
+}  // namespace
+
+struct DeviceSteps::Shape {
+  std::vector<Tensor> inputs;
+  std::unique_ptr<DeviceStep> first, more;
+};
+
+DeviceSteps::DeviceSteps(TrainTask& task, FlatParams& params, nn::Optimizer& optimizer)
+    : task_(task),
+      params_(params),
+      optimizer_(optimizer),
+      state_(on_gpu({static_cast<std::int64_t>(sizeof(kernels::StepState)) / 4}, DType::kI32)),
+      loss_(on_gpu({1}, DType::kF32)),
+      squares_(on_gpu({1}, DType::kF64)) {
+  task_.module().set_step_state(reinterpret_cast<const kernels::StepState*>(state_.bytes()));
+}
+
+DeviceSteps::~DeviceSteps() {
+  task_.module().set_step_state(nullptr);
+}
+
+DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
+  std::vector<std::int64_t> key;
+  for (const Tensor& input : batch.inputs) {
+    const auto extents = input.shape().extents();
+    key.insert(key.end(), extents.begin(), extents.end());
+  }
+  std::unique_ptr<Shape>& shape = shapes_[key];
+  if (shape) return *shape;
+  auto made = std::make_unique<Shape>();
+  made->inputs = device_copies(batch.inputs);
+  const auto pass = [this, inputs = made->inputs](bool first) {
+    if (first) params_.clear_grad();
+    Tensor loss;
+    {
+      const MemoryCategory category("activations");
+      loss = task_.queue_loss(inputs);
+    }
+    const MemoryCategory category("backward");
+    backward(loss);
+    loss_.copy_from(loss.detach());
+  };
+  made->first = std::make_unique<DeviceStep>([pass] { pass(true); });
+  made->more = std::make_unique<DeviceStep>([pass] { pass(false); });
+  const CudaDevice device = cuda_device();
+  if (made->first->plan().bytes() > device.free_bytes) {
+    const std::int64_t largest = largest_batch(batch, device.free_bytes);
+    fail(ExitCode::kOutOfMemory, "out of memory on the GPU: a batch of ", batch.samples, " needs ",
+         made->first->plan().bytes() >> 20, " MiB, ", device.free_bytes >> 20, " MiB are free; ",
+         largest > 0 ? detail::concat("train.batch_size=", largest, " fits")
+                     : "not even a batch of 1 fits");
+  }
+  shape = std::move(made);
+  return *shape;
+}
+
+// By bisection over plans of smaller batches; 0 if none fits.
+std::int64_t DeviceSteps::largest_batch(const HostBatch& batch, std::size_t free_bytes) {
+  std::int64_t fits = 0, too_many = batch.samples;
+  while (too_many - fits > 1) {
+    const std::int64_t count = (fits + too_many) / 2;
+    std::vector<Tensor> inputs;
+    for (const Tensor& input : batch.inputs) {
+      const bool per_sample = input.shape().rank() > 0 && input.size(0) == batch.samples;
+      inputs.push_back(
+          on_gpu(per_sample ? input.shape().with(0, count) : input.shape(), input.dtype()));
+    }
+    const MemoryPlan plan = MemoryPlan::make([&] {
+      params_.clear_grad();
+      backward(task_.queue_loss(inputs));
+    });
+    (plan.bytes() <= free_bytes ? fits : too_many) = count;
+  }
+  return fits;
+}
+
+void DeviceSteps::queue_pass(const HostBatch& batch, std::uint64_t draw, bool first) {
+  Shape& shape = shape_of(batch);
+  for (std::size_t i = 0; i < batch.inputs.size(); ++i) {
+    uploader_.upload(shape.inputs[i], batch.inputs[i]);
+  }
+  const kernels::StepState state = {.step = draw};
+  uploader_.upload(state_, &state, sizeof state);
+  (first ? shape.first : shape.more)->run();
+  losses_.fetch(loss_);
+  ++passes_;
+}
+
+void DeviceSteps::queue_update(double lr, std::int64_t passes) {
+  // The mean over the passes is part of the captured update.
+  if (!update_ || update_passes_ != passes) {
+    update_passes_ = passes;
+    update_ = std::make_unique<DeviceStep>([this, passes] {
+      const MemoryCategory category("optimizer");
+      params_.finish_grad();
+      optimizer_.queue_step(state_, squares_, 1.0f / static_cast<float>(passes));
+    });
+  }
+  const kernels::StepState state = {
+      .optimizer_step = static_cast<std::uint64_t>(optimizer_.step_count() + 1),
+      .lr = static_cast<float>(lr),
+      .clip_norm = optimizer_.clip_norm()};
+  uploader_.upload(state_, &state, sizeof state);
+  update_->run();
+  norms_.fetch(squares_);
+}
+
+DeviceSteps::Result DeviceSteps::wait() {
+  Result out;
+  for (std::int64_t i = 0; i < passes_; ++i) {
+    float loss = 0;
+    losses_.take(&loss, sizeof loss);
+    out.loss += loss;
+  }
+  out.loss /= static_cast<double>(passes_);
+  double squares = 0;
+  norms_.take(&squares, sizeof squares);
+  out.norm = std::sqrt(squares) / static_cast<double>(passes_);
+  if (std::isfinite(out.norm)) optimizer_.count_step();
+  passes_ = 0;
+  return out;
+}
+
+}  // namespace onpa::apps

@@ -1,0 +1,122 @@
+// Training on the GPU through the whole trainer, in this process: on the simulated GPU where the
+// test program has no other.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "apps/study/trainer.h"
+#include "kernels/error.h"
+#include "kernels/scalar.h"
+#include "tensor/device.h"
+#include "tensor/io/safetensors.h"
+#include "tests/apps/train_support.h"
+
+namespace onpa::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TrainGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+    if (const std::string problem = cuda_problem(); !problem.empty()) GTEST_SKIP() << problem;
+    feature_data(100).save(folder_ / "data");
+  }
+  int train(const std::string& name, const std::string& device, std::vector<std::string> more) {
+    apps::TrainOptions options;
+    options.data = folder_ / "data";
+    options.run = folder_ / name;
+    options.device = device;
+    options.quiet = true;
+    // 80 rows in batches of 32: the last batch of an epoch is short.
+    std::vector<std::string> set = {
+        "train.epochs=3",    "train.batch_size=32", "train.lr=0.01",   "model.hidden=[16,8]",
+        "model.dropout=0.1", "optim.clip_norm=1",   "average.kind=ema"};
+    set.insert(set.end(), more.begin(), more.end());
+    options.config = apps::load_config("dense", {}, set);
+    return apps::train(options);
+  }
+  io::SafetensorsFile weights(const std::string& name, const std::string& file = "model") const {
+    return io::read_safetensors(folder_ / name / "checkpoints" / "last" / (file + ".safetensors"));
+  }
+  struct Difference {
+    double largest = 0, mean = 0;
+  };
+  Difference difference(const std::string& a, const std::string& b) const {
+    const io::SafetensorsFile one = weights(a), two = weights(b);
+    Difference out;
+    std::int64_t count = 0;
+    for (const auto& [name, tensor] : one.tensors) {
+      const Tensor other = two.find(name);
+      for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+        const double d = std::abs(static_cast<double>(tensor.data<float>()[i]) -
+                                  static_cast<double>(other.data<float>()[i]));
+        out.largest = std::max(out.largest, d);
+        out.mean += d;
+        ++count;
+      }
+    }
+    out.mean /= static_cast<double>(count);
+    return out;
+  }
+
+  TempFolder folder_;
+};
+
+// AdamW divides by the root of the second moment, which makes the last bits of small gradients
+// count: hence a bound well above rounding, and well below the 9 steps of 0.01 that are taken.
+TEST_F(TrainGpu, DenseInFloatEndsWhereTheCpuDoes) {
+  ASSERT_EQ(train("cpu", "cpu", {}), 0);
+  ASSERT_EQ(train("gpu", "cuda", {"train.precision=f32"}), 0);
+  EXPECT_LT(difference("cpu", "gpu").largest, 1e-4);
+}
+
+TEST_F(TrainGpu, AccumulatedPassesAreOneStep) {
+  ASSERT_EQ(train("cpu", "cpu", {"train.accumulate=2"}), 0);
+  ASSERT_EQ(train("gpu", "cuda", {"train.accumulate=2", "train.precision=f32"}), 0);
+  EXPECT_LT(difference("cpu", "gpu").largest, 1e-4);
+}
+
+TEST_F(TrainGpu, Bf16KeepsMasterWeightsInFloat) {
+  ASSERT_EQ(train("cpu", "cpu", {}), 0);
+  ASSERT_EQ(train("gpu", "cuda", {}), 0);
+  // Rounding turns the sign of gradients near zero, and AdamW then steps the other way: a few
+  // weights are far off, the mean is not.
+  EXPECT_LT(difference("cpu", "gpu").mean, 2e-3);
+  // Weights that were kept in bf16 would have sixteen zero bits each.
+  bool fine = false;
+  const io::SafetensorsFile file = weights("gpu");
+  for (const auto& [name, tensor] : file.tensors) {
+    for (const float v : tensor.span<float>()) {
+      fine = fine || static_cast<float>(bf16(v)) != v;
+    }
+  }
+  EXPECT_TRUE(fine);
+}
+
+TEST_F(TrainGpu, ResumedRunHasTheBitsOfOneNeverStopped) {
+  ASSERT_EQ(train("whole", "cuda", {}), 0);
+  ASSERT_EQ(train("parts", "cuda", {"train.max_steps=4"}), 0);
+  ASSERT_EQ(train("parts", "cuda", {}), 0);
+  for (const char* file : {"model", "optim", "swa"}) {
+    const auto path = [&](const char* run) {
+      return folder_ / run / "checkpoints" / "last" / (std::string(file) + ".safetensors");
+    };
+    EXPECT_TRUE(read_bytes(path("whole")) == read_bytes(path("parts"))) << file;
+  }
+}
+
+TEST(TrainDevice, NoGpuIsADeviceError) {
+  if (has_cuda_backend() && cuda_problem().empty()) GTEST_SKIP() << "there is a GPU";
+  const TempFolder folder;
+  feature_data(40).save(folder / "data");
+  std::vector<std::string> args = train_args("dense", folder / "data", folder / "run", {});
+  args.insert(args.end(), {"--device", "cuda"});
+  const CommandResult result = run_command(args);
+  EXPECT_EQ(result.code, static_cast<int>(ExitCode::kDevice));
+  EXPECT_NE(result.err.find("--device cpu"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace onpa::testing
