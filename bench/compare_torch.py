@@ -133,11 +133,11 @@ def step_rows(rows: list) -> None:
     for width in (64, 256):
         dense = torch.nn.Sequential(torch.nn.Linear(10, width), torch.nn.ReLU(), torch.nn.Linear(width, width),
                                     torch.nn.ReLU(), torch.nn.Linear(width, 1)).cuda()
-        rows.append({"name": f"dense_step width:{width} (compiled)",
+        rows.append({"name": f"train_dense width:{width} (compiled)",
                      "median_ms": time_ms(step_of(dense, torch.randn(512, 10, device="cuda"), 512))})
     for batch in (8, 48):
         step = step_of(Transformer().cuda(), torch.randn(batch, TOKENS - 2, 256, device="cuda"), batch)
-        rows.append({"name": f"passt_step batch:{batch} (compiled, SDPA, without the mel and patch stages)",
+        rows.append({"name": f"train_passt batch:{batch} (compiled, SDPA, without the mel and patch stages)",
                      "median_ms": time_ms(step)})
 
 

@@ -70,13 +70,13 @@ void time_steps(benchmark::State& state, Model& model, const Tensor& x, const Pr
 }
 
 // An epoch of 1,000,000 rows is 1,954 of these.
-void dense_step(benchmark::State& state) {
+void train_dense(benchmark::State& state) {
   const std::int64_t width = state.range(0), batch = 512, inputs = 10;
   nn::Dense model({.inputs = inputs, .hidden = {width, width}, .outputs = 1});
   time_steps(state, model, normal_on_gpu({batch, inputs}),
              [&](const Tensor& x) { return model.forward(x, kSeed); });
 }
-BENCHMARK(dense_step)
+BENCHMARK(train_dense)
     ->ArgName("width")
     ->Arg(64)
     ->Arg(256)
@@ -84,7 +84,7 @@ BENCHMARK(dense_step)
     ->UseManualTime();
 
 // 30 s clips, 2,153 of 12 x 299 patches kept: N = 2,155.
-void passt_step(benchmark::State& state) {
+void train_passt(benchmark::State& state) {
   nn::PasstConfig config = nn::PasstConfig::preset("passt-s");
   config.table_t = 300;
   config.outputs = 1;
@@ -99,7 +99,7 @@ void passt_step(benchmark::State& state) {
     state.SkipWithError(e.what());  // such a batch may not fit the GPU's memory
   }
 }
-BENCHMARK(passt_step)
+BENCHMARK(train_passt)
     ->ArgName("batch")
     ->Arg(8)
     ->Arg(48)
