@@ -24,10 +24,7 @@ struct Gelu {
 };
 
 struct GeluSlope {
-  GPU_FN float operator()(float dy, float x) const {
-    const float pdf = 0.39894228f * __expf(-0.5f * x * x);
-    return dy * fmaf(x, pdf, gpu::normal_cdf(x));
-  }
+  GPU_FN float operator()(float dy, float x) const { return dy * gpu::gelu_slope(x); }
 };
 
 constexpr int kDropoutThreads = 256;

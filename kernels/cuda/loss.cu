@@ -1,6 +1,7 @@
 #include "kernels/loss.h"
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/loss_cell.cuh"
 #include "kernels/cuda/totals.cuh"
 #include "kernels/cuda/vec.cuh"
 
@@ -12,33 +13,6 @@ using gpu::kWarp;
 constexpr int kThreads = gpu::kTotalThreads;
 constexpr int kRowsPerBlock = kThreads / kWarp;  // cross-entropy: one warp a row
 
-// Loss of one cell. BCE: max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow.
-template <LossKind kKind>
-GPU_FN float cell_loss(float x, float t, float delta) {
-  if constexpr (kKind == LossKind::kBceWithLogits) {
-    return (x < 0 ? 0.0f : x) - x * t + log1pf(expf(-fabsf(x)));
-  } else {
-    const float difference = x - t, size = fabsf(difference);
-    if constexpr (kKind == LossKind::kL1) return size;
-    if constexpr (kKind == LossKind::kMse) return difference * difference;
-    return size > delta ? delta * (size - 0.5f * delta) : 0.5f * difference * difference;
-  }
-}
-
-// Derivative of cell_loss in x.
-template <LossKind kKind>
-GPU_FN float cell_slope(float x, float t, float delta) {
-  if constexpr (kKind == LossKind::kBceWithLogits) {
-    const float e = expf(-fabsf(x));
-    return (x < 0 ? e : 1.0f) / (1.0f + e) - t;
-  } else {
-    const float difference = x - t;
-    if constexpr (kKind == LossKind::kMse) return difference + difference;
-    const float clipped = copysignf(kKind == LossKind::kL1 ? 1.0f : delta, difference);
-    return fabsf(difference) > (kKind == LossKind::kL1 ? 0.0f : delta) ? clipped : difference;
-  }
-}
-
 template <LossKind kKind, class T>
 __global__ void __launch_bounds__(kThreads)
     cells_fwd_kernel(LossFwd<T> a, std::int64_t chunk, double* partial) {
@@ -47,7 +21,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t last = min(first + chunk, n);
   double sum = 0;
   for (std::int64_t i = first + threadIdx.x; i < last; i += kThreads) {
-    sum += cell_loss<kKind>(static_cast<float>(a.x[i]), a.target[i], a.delta);
+    sum += gpu::cell_loss<kKind>(static_cast<float>(a.x[i]), a.target[i], a.delta);
   }
   gpu::store_partial(sum, partial);
 }
@@ -58,7 +32,7 @@ __global__ void __launch_bounds__(kThreads) cells_bwd_kernel(LossBwd<T> a) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
   const float scale = a.dloss[0] / static_cast<float>(n);
-  float slope = scale * cell_slope<kKind>(static_cast<float>(a.x[i]), a.target[i], a.delta);
+  float slope = scale * gpu::cell_slope<kKind>(static_cast<float>(a.x[i]), a.target[i], a.delta);
   if (a.mode == GradMode::kAccumulate) slope += static_cast<float>(a.dx[i]);
   a.dx[i] = static_cast<T>(slope);
 }

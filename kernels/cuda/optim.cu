@@ -1,7 +1,6 @@
 #include "kernels/optim.h"
 
-#include <cmath>
-
+#include "kernels/cuda/adamw.cuh"
 #include "kernels/cuda/map.cuh"
 #include "kernels/cuda/totals.cuh"
 
@@ -40,15 +39,8 @@ GPU_FN void store4(bf16* to, bool whole, std::int64_t count, const float (&v)[kP
 
 // The scale of the gradient with clipping folded in, or NaN where nothing is to be written.
 GPU_FN float clipped_scale(float grad_scale, const double* sum_of_squares, float clip_norm) {
-  if (sum_of_squares == nullptr) return grad_scale;
-  // The root is taken in float, of a sum brought into its range.
-  constexpr double kLarge = 1e36;
-  const double sum = *sum_of_squares;
-  const float root = sum < kLarge ? sqrtf(static_cast<float>(sum))
-                                  : sqrtf(static_cast<float>(sum * 0x1p-160)) * 0x1p80f;
-  const float norm = root * fabsf(grad_scale);
-  if (!isfinite(norm)) return NAN;
-  return clip_norm > 0 ? grad_scale * fminf(1.0f, clip_norm / (norm + 1e-6f)) : grad_scale;
+  return sum_of_squares == nullptr ? grad_scale
+                                   : gpu::clipped_scale(grad_scale, *sum_of_squares, clip_norm);
 }
 
 // The part of a buffer that a thread works on.
@@ -63,7 +55,7 @@ GPU_FN Piece piece_of_thread(std::int64_t n, bool aligned) {
 
 struct AdamWArgs {
   AdamW a;
-  float log_beta1, log_beta2, beta2, one_minus_beta1, one_minus_beta2;
+  gpu::AdamWConstants constants;
   bool aligned;
 };
 
@@ -86,18 +78,11 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArgs args, const G
   }
   const float scale = clipped_scale(a.grad_scale, a.grad_sum_of_squares, clip_norm);
   if (a.grad_sum_of_squares != nullptr && isnan(scale)) return;
-  // 1 - beta^step without its cancellation.
-  const float correction1 = -expm1f(step * args.log_beta1);
-  const float correction2 = -expm1f(step * args.log_beta2);
-  const float decay = fmaf(-lr, a.weight_decay, 1.0f), step_size = lr / correction1;
-  const float inv_sqrt_correction2 = 1.0f / sqrtf(correction2);
+  const gpu::AdamWFactors factors =
+      gpu::adamw_factors(args.constants, lr, step, a.weight_decay, a.eps);
 #pragma unroll
   for (int j = 0; j < kPer; ++j) {
-    const float g = grad[j] * scale;
-    m[j] = fmaf(args.one_minus_beta1, g - m[j], m[j]);
-    v[j] = fmaf(args.one_minus_beta2 * g, g, args.beta2 * v[j]);
-    const float denominator = fmaf(sqrtf(v[j]), inv_sqrt_correction2, a.eps);
-    param[j] = fmaf(-step_size, m[j] / denominator, param[j] * decay);
+    gpu::adamw_element(args.constants, factors, grad[j] * scale, param[j], m[j], v[j]);
   }
   gpu::store_piece(a.m + piece.at, piece.whole, piece.count, m);
   gpu::store_piece(a.v + piece.at, piece.whole, piece.count, v);
@@ -179,12 +164,7 @@ void start_sum_of_squares(Cuda dev, const SumOfSquares& a, const T* x) {
 }  // namespace
 
 void adamw(Cuda dev, const AdamW& a) {
-  const AdamWArgs args{a,
-                       static_cast<float>(std::log(a.beta1)),
-                       static_cast<float>(std::log(a.beta2)),
-                       static_cast<float>(a.beta2),
-                       static_cast<float>(1 - a.beta1),
-                       static_cast<float>(1 - a.beta2),
+  const AdamWArgs args{a, gpu::adamw_constants(a.beta1, a.beta2),
                        gpu::aligned16(a.param, a.m, a.v, a.grad, a.grad_bf16, a.param_bf16)};
   const unsigned blocks = gpu::blocks_for(a.n, kThreads * kPer);
   const cudaStream_t stream = gpu::stream_of(dev);

@@ -1,0 +1,52 @@
+#include "kernels/dense.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/kernels/dense_checks.h"
+
+namespace onpa::kernels {
+namespace {
+
+DenseRun run(const DenseCase& c, const DenseState& start, int steps) {
+  DenseModel<float> model = dense_model<float>(c);
+  DenseRun out;
+  out.state = start;
+  for (int i = 0; i < steps; ++i) {
+    DenseStep a = dense_arguments(c, model.layers);
+    DenseState next;
+    const float lr = dense_rate(i);
+    float loss = 0;
+    a.x = model.x.data(), a.y = model.y.data();
+    a.param = model.param.data(), a.m = model.m.data(), a.v = model.v.data();
+    a.lr = &lr;
+    a.loss = &loss;
+    a.state = &out.state;
+    a.next_state = &next;
+    dense_step(Cpu{}, a);
+    out.losses.push_back(loss);
+    out.state = next;
+  }
+  out.param = model.param, out.m = model.m, out.v = model.v;
+  return out;
+}
+
+TEST(Dense, StepsAgreeWithDouble) {
+  const DenseState start = {.step = 5, .optimizer_step = 3, .epoch = 2, .position = 0};
+  for (const DenseCase& c : dense_cases()) {
+    SCOPED_TRACE(::testing::Message() << c);
+    expect_dense_run(c, run(c, start, 3), start, 3);
+  }
+}
+
+TEST(Dense, ReferenceLearns) {
+  const DenseCase c{.batch = 21};
+  DenseModel<double> model = dense_model<double>(c);
+  DenseState state;
+  const double first = dense_reference(c, model, state, 0.02);
+  double last = first;
+  for (int i = 0; i < 100; ++i) last = dense_reference(c, model, state, 0.02);
+  EXPECT_LT(last, 0.3 * first);
+}
+
+}  // namespace
+}  // namespace onpa::kernels
