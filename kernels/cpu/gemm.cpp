@@ -17,30 +17,41 @@ void finish_f64(const Gemm<double>& g, const GemmTile& tile) {
   finish(g, tile);
 }
 
-// c[0, cols) += a b for `depth` depths of one row: a at steps of `step`, b (depth, cols).
-void add_row_f64(const double* a, std::int64_t step, const double* b, std::int64_t ldb,
-                 std::int64_t depth, double* c, std::int64_t cols) {
+// c += op(a) b, b (k, tile.cols) with rows `ldb` apart. Strips of columns on the outside keep a
+// strip of b in cache over all rows.
+void add_product_f64(const Gemm<double>& g, const GemmTile& tile, const double* b,
+                     std::int64_t ldb) {
   const hn::ScalableTag<double> d;
   constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(d));
+  const bool transpose_a = g.trans_a == Trans::kYes;
+  const std::int64_t row_step = transpose_a ? 1 : g.lda, k_step = transpose_a ? g.lda : 1;
+  const double* a = g.a + tile.row * row_step;
+  double* c = g.c + tile.row * g.ldc + tile.col;
   std::int64_t j = 0;
-  for (; j + 4 * kLanes <= cols; j += 4 * kLanes) {
-    auto s0 = hn::LoadU(d, c + j), s1 = hn::LoadU(d, c + j + kLanes),
-         s2 = hn::LoadU(d, c + j + 2 * kLanes), s3 = hn::LoadU(d, c + j + 3 * kLanes);
-    for (std::int64_t p = 0; p < depth; ++p) {
-      const double* line = b + p * ldb + j;
-      const auto v = hn::Set(d, a[p * step]);
-      s0 = hn::MulAdd(v, hn::LoadU(d, line), s0);
-      s1 = hn::MulAdd(v, hn::LoadU(d, line + kLanes), s1);
-      s2 = hn::MulAdd(v, hn::LoadU(d, line + 2 * kLanes), s2);
-      s3 = hn::MulAdd(v, hn::LoadU(d, line + 3 * kLanes), s3);
+  for (; j + 4 * kLanes <= tile.cols; j += 4 * kLanes) {
+    for (std::int64_t i = 0; i < tile.rows; ++i) {
+      double* to = c + i * g.ldc + j;
+      auto s0 = hn::LoadU(d, to), s1 = hn::LoadU(d, to + kLanes),
+           s2 = hn::LoadU(d, to + 2 * kLanes), s3 = hn::LoadU(d, to + 3 * kLanes);
+      for (std::int64_t p = 0; p < g.k; ++p) {
+        const double* line = b + p * ldb + j;
+        const auto v = hn::Set(d, a[i * row_step + p * k_step]);
+        s0 = hn::MulAdd(v, hn::LoadU(d, line), s0);
+        s1 = hn::MulAdd(v, hn::LoadU(d, line + kLanes), s1);
+        s2 = hn::MulAdd(v, hn::LoadU(d, line + 2 * kLanes), s2);
+        s3 = hn::MulAdd(v, hn::LoadU(d, line + 3 * kLanes), s3);
+      }
+      hn::StoreU(s0, d, to);
+      hn::StoreU(s1, d, to + kLanes);
+      hn::StoreU(s2, d, to + 2 * kLanes);
+      hn::StoreU(s3, d, to + 3 * kLanes);
     }
-    hn::StoreU(s0, d, c + j);
-    hn::StoreU(s1, d, c + j + kLanes);
-    hn::StoreU(s2, d, c + j + 2 * kLanes);
-    hn::StoreU(s3, d, c + j + 3 * kLanes);
   }
-  for (; j < cols; ++j) {
-    for (std::int64_t p = 0; p < depth; ++p) c[j] += a[p * step] * b[p * ldb + j];
+  for (std::int64_t i = 0; i < tile.rows; ++i) {
+    for (std::int64_t p = 0; p < g.k; ++p) {
+      const double v = a[i * row_step + p * k_step];
+      for (std::int64_t q = j; q < tile.cols; ++q) c[i * g.ldc + q] += v * b[p * ldb + q];
+    }
   }
 }
 
@@ -64,7 +75,7 @@ namespace {
 
 HWY_EXPORT(finish_f32);
 HWY_EXPORT(finish_f64);
-HWY_EXPORT(add_row_f64);
+HWY_EXPORT(add_product_f64);
 
 // Below these many multiply-adds, waking a thread costs more than it saves.
 constexpr std::int64_t kInlineWork = 1 << 19;
@@ -108,8 +119,19 @@ Split split_of(std::int64_t m, std::int64_t n, std::int64_t k) {
   return split;
 }
 
+template <class T>
+void clear(const Gemm<T>& g, const GemmTile& tile) {
+  for (std::int64_t i = tile.row; i < tile.row + tile.rows; ++i) {
+    std::fill_n(g.c + i * g.ldc + tile.col, tile.cols, T{0});
+  }
+}
+
 // c of the tile becomes op(a) op(b) + beta c.
 void multiply(const Gemm<float>& g, const GemmTile& tile) {
+  if (g.k == 0) {  // oneDNN would check operands that nobody has
+    if (g.beta == 0) clear(g, tile);
+    return;
+  }
   const bool transpose_a = g.trans_a == Trans::kYes, transpose_b = g.trans_b == Trans::kYes;
   // oneDNN's own threads would fight ours for cores. The setting is this thread's; a caller that
   // uses OpenMP finds it as it was.
@@ -139,13 +161,8 @@ void multiply(const Gemm<double>& g, const GemmTile& tile) {
     b = columns.data();
     ldb = tile.cols;
   }
-  const bool transpose_a = g.trans_a == Trans::kYes;
-  for (std::int64_t i = tile.row; i < tile.row + tile.rows; ++i) {
-    double* c = g.c + i * g.ldc + tile.col;
-    if (g.beta == 0) std::fill_n(c, tile.cols, 0.0);
-    HWY_DYNAMIC_DISPATCH(add_row_f64)
-    (g.a + (transpose_a ? i : i * g.lda), transpose_a ? g.lda : 1, b, ldb, g.k, c, tile.cols);
-  }
+  if (g.beta == 0) clear(g, tile);
+  HWY_DYNAMIC_DISPATCH(add_product_f64)(g, tile, b, ldb);
 }
 
 void finish(const Gemm<float>& g, const GemmTile& tile) {
@@ -153,14 +170,6 @@ void finish(const Gemm<float>& g, const GemmTile& tile) {
 }
 void finish(const Gemm<double>& g, const GemmTile& tile) {
   HWY_DYNAMIC_DISPATCH(finish_f64)(g, tile);
-}
-
-// An empty product, k = 0, which oneDNN is not asked for: operands may be null.
-template <class T>
-void clear(const Gemm<T>& g, const GemmTile& tile) {
-  for (std::int64_t i = tile.row; g.beta == 0 && i < tile.row + tile.rows; ++i) {
-    std::fill_n(g.c + i * g.ldc + tile.col, tile.cols, T{0});
-  }
 }
 
 }  // namespace
@@ -189,7 +198,7 @@ void gemm(Cpu, const Gemm<T>& args) {
                           .rows = std::min(rows, g.m - row),
                           .col = col,
                           .cols = std::min(cols, g.n - col)};
-      g.k == 0 ? clear(g, tile) : multiply(g, tile);
+      multiply(g, tile);
       finish(g, tile);
     }
   });
