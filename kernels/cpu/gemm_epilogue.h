@@ -26,7 +26,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class D>
 HWY_ATTR HWY_INLINE hn::Vec<D> gelu(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
-    return hn::Mul(x, normal_distribution(d, x).cdf);
+    return gelu_of(d, x);
   } else {
     HWY_ALIGN double lanes[hn::MaxLanes(d)];
     hn::Store(x, d, lanes);
