@@ -1,7 +1,9 @@
 #include "audio/mel.h"
 
 #include <algorithm>
-#include <cmath>
+#include <cstring>
+#include <type_traits>
+#include <vector>
 
 #include "kernels/philox.h"
 #include "tensor/dispatch.h"
@@ -9,7 +11,11 @@
 namespace onpa::audio {
 namespace {
 
-void check(const Tensor& wave, const MelConfig& c, float fmin_hz, float fmax_hz) {
+std::int64_t bank_words(const MelConfig& config) {
+  return 2 * config.mels + 1 + kernels::kMaxMelWeights;
+}
+
+void check_wave(const Tensor& wave, const MelConfig& c) {
   ONPA_CHECK(wave.defined() && wave.dtype() == DType::kF32 && wave.shape().rank() == 2,
              "log_mel: want waveforms (B, S) of f32");
   ONPA_CHECK(wave.size(1) >= 515, "log_mel: ", wave.size(1),
@@ -18,15 +24,26 @@ void check(const Tensor& wave, const MelConfig& c, float fmin_hz, float fmax_hz)
              c.win_samples, " samples, want 1 to ", kernels::kMelFft);
   ONPA_CHECK(c.hop_samples >= 1 && c.mels >= 1 && c.std > 0, "log_mel: hop ", c.hop_samples,
              ", mels ", c.mels, ", std ", c.std, ", want all above 0");
-  ONPA_CHECK(fmin_hz >= 0 && fmin_hz < fmax_hz && fmax_hz <= 0.5f * static_cast<float>(c.rate_hz),
-             "log_mel: bands from ", fmin_hz, " to ", fmax_hz, " Hz at a rate of ", c.rate_hz,
-             " Hz");
 }
 
-Tensor compute(const Tensor& wave, const MelConfig& config, float fmin_hz, float fmax_hz,
-               const std::vector<kernels::MelMask>* masks) {
-  check(wave, config, fmin_hz, fmax_hz);
-  const std::int64_t batch = wave.size(0), samples = wave.size(1), frames = config.frames(samples);
+void check_inputs(const Tensor& wave, const MelConfig& c, const MelInputs& inputs) {
+  ONPA_CHECK(inputs.bank.defined() && inputs.bank.dtype() == DType::kI32 &&
+                 inputs.bank.numel() == bank_words(c) && inputs.bank.device() == wave.device(),
+             "log_mel: bank of shape ", inputs.bank.shape(), ", want ", bank_words(c),
+             " words beside the waveforms");
+  if (!inputs.masks.defined()) return;
+  ONPA_CHECK(inputs.masks.dtype() == DType::kI32 &&
+                 inputs.masks.shape() == Shape({wave.size(0), 4}) &&
+                 inputs.masks.device() == wave.device(),
+             "log_mel: masks of shape ", inputs.masks.shape(), ", want ", Shape{wave.size(0), 4},
+             " beside the waveforms");
+}
+
+const kernels::MelBank& bank_of(const MelConfig& config, float fmin_hz, float fmax_hz) {
+  ONPA_CHECK(config.mels >= 1, "log_mel: ", config.mels, " mels, want at least 1");
+  ONPA_CHECK(
+      fmin_hz >= 0 && fmin_hz < fmax_hz && fmax_hz <= 0.5f * static_cast<float>(config.rate_hz),
+      "log_mel: bands from ", fmin_hz, " to ", fmax_hz, " Hz at a rate of ", config.rate_hz, " Hz");
   // Rebuilding the bank takes about a millisecond, so each thread keeps its last one.
   thread_local kernels::MelBank bank;
   thread_local int bank_mels = 0, bank_rate_hz = 0;
@@ -37,24 +54,21 @@ Tensor compute(const Tensor& wave, const MelConfig& config, float fmin_hz, float
     bank_mels = config.mels;
     bank_rate_hz = config.rate_hz;
   }
-  Tensor y = Tensor::empty({batch, config.mels, frames}, DType::kF32, wave.device());
-  on_device(wave.device(), [&](auto dev) {
-    kernels::mel_fwd(dev, {.wave = wave.data<float>(),
-                           .y = y.data<float>(),
-                           .bank = &bank,
-                           .mask = masks ? masks->data() : nullptr,
-                           .batch = batch,
-                           .samples = samples,
-                           .mels = config.mels,
-                           .frames = frames,
-                           .win = config.win_samples,
-                           .hop = config.hop_samples,
-                           .preemphasis = config.preemphasis,
-                           .log_offset = config.log_offset,
-                           .mean = config.mean,
-                           .std = config.std});
-  });
-  return y;
+  return bank;
+}
+
+Tensor pack_bank(const MelConfig& config, float fmin_hz, float fmax_hz) {
+  const kernels::MelBank& bank = bank_of(config, fmin_hz, fmax_hz);
+  const Tensor packed = Tensor::zeros({bank_words(config)}, DType::kI32);
+  std::int32_t* next = std::ranges::copy(bank.first, packed.data<std::int32_t>()).out;
+  next = std::ranges::copy(bank.offset, next).out;
+  std::memcpy(next, bank.weight.data(), bank.weight.size() * sizeof(float));
+  return packed;
+}
+
+kernels::MelBankView view_of(const Tensor& packed, std::int64_t mels) {
+  const auto* words = packed.data<std::int32_t>();
+  return {words, words + mels, reinterpret_cast<const float*>(words + 2 * mels + 1)};
 }
 
 // One SpecAugment mask along an axis of `size` cells: width in [0, param), start so that it fits.
@@ -66,15 +80,52 @@ void draw_mask(Philox& rng, int param, std::int64_t size, std::int32_t& start,
   length = static_cast<std::int32_t>(width);
 }
 
-}  // namespace
-
-Tensor log_mel(const Tensor& wave, const MelConfig& config) {
-  return compute(wave, config, config.fmin_hz, config.fmax_hz, nullptr);
+template <class Out>
+kernels::MelFwd<float, Out> mel_args(const Tensor& wave, const MelConfig& config,
+                                     const MelInputs& inputs, const Tensor& y) {
+  static_assert(sizeof(kernels::MelMask) == 4 * sizeof(std::int32_t));
+  const auto* masks = inputs.masks.defined() ? inputs.masks.data<std::int32_t>() : nullptr;
+  return {.wave = wave.data<float>(),
+          .y = y.data<Out>(),
+          .bank = view_of(inputs.bank, config.mels),
+          .mask = reinterpret_cast<const kernels::MelMask*>(masks),
+          .batch = wave.size(0),
+          .samples = wave.size(1),
+          .mels = config.mels,
+          .frames = config.frames(wave.size(1)),
+          .win = config.win_samples,
+          .hop = config.hop_samples,
+          .preemphasis = config.preemphasis,
+          .log_offset = config.log_offset,
+          .mean = config.mean,
+          .std = config.std};
 }
 
-Tensor log_mel_train(const Tensor& wave, const MelConfig& config, const MelAugment& augment,
-                     std::uint64_t seed, std::uint64_t step,
-                     const std::vector<std::uint64_t>& ids) {
+template <class Dev>
+void start(Dev dev, const Tensor& wave, const MelConfig& config, const MelInputs& inputs,
+           const Tensor& y) {
+  if constexpr (std::is_same_v<Dev, kernels::Cuda>) {
+    if (y.dtype() == DType::kBF16) {
+      kernels::mel_fwd(dev, mel_args<bf16>(wave, config, inputs, y));
+      return;
+    }
+  }
+  kernels::mel_fwd(dev, mel_args<float>(wave, config, inputs, y));
+}
+
+}  // namespace
+
+MelInputs MelInputs::to(DeviceKind device) const {
+  return {bank.to(device), masks.defined() ? masks.to(device) : Tensor()};
+}
+
+MelInputs mel_inputs(const MelConfig& config) {
+  return {pack_bank(config, config.fmin_hz, config.fmax_hz), {}};
+}
+
+MelInputs draw_mel_inputs(const MelConfig& config, const MelAugment& augment, std::int64_t samples,
+                          std::uint64_t seed, std::uint64_t step,
+                          const std::vector<std::uint64_t>& ids) {
   float fmin_hz = config.fmin_hz, fmax_hz = config.fmax_hz;
   Philox range({.seed = seed, .stream = kStreamMelRange, .step = step});
   if (augment.fmin_range_hz > 0) {
@@ -84,17 +135,42 @@ Tensor log_mel_train(const Tensor& wave, const MelConfig& config, const MelAugme
     const auto drawn = range.below(static_cast<std::uint32_t>(augment.fmax_range_hz));
     fmax_hz += static_cast<float>(augment.fmax_range_hz / 2 - static_cast<int>(drawn));
   }
-  check(wave, config, fmin_hz, fmax_hz);
-  const auto batch = static_cast<std::size_t>(wave.size(0));
-  ONPA_CHECK(ids.size() == batch, "log_mel_train: ", ids.size(), " ids for a batch of ", batch);
-  std::vector<kernels::MelMask> masks(batch);
-  for (std::size_t b = 0; b < batch; ++b) {
-    Philox rng({.seed = seed, .stream = kStreamSpecAugment, .step = step, .sample = ids[b]});
-    kernels::MelMask& mask = masks[b];
-    draw_mask(rng, augment.freq_mask, config.mels, mask.f0, mask.f_len);
-    draw_mask(rng, augment.time_mask, config.frames(wave.size(1)), mask.t0, mask.t_len);
+  const Tensor masks = Tensor::zeros({static_cast<std::int64_t>(ids.size()), 4}, DType::kI32);
+  std::int32_t* mask = masks.data<std::int32_t>();
+  for (const std::uint64_t id : ids) {
+    Philox rng({.seed = seed, .stream = kStreamSpecAugment, .step = step, .sample = id});
+    draw_mask(rng, augment.freq_mask, config.mels, mask[0], mask[1]);
+    draw_mask(rng, augment.time_mask, config.frames(samples), mask[2], mask[3]);
+    mask += 4;
   }
-  return compute(wave, config, fmin_hz, fmax_hz, &masks);
+  return {pack_bank(config, fmin_hz, fmax_hz), masks};
+}
+
+Tensor log_mel_device(const Tensor& wave, const MelConfig& config, const MelInputs& inputs,
+                      DType dtype) {
+  check_wave(wave, config);
+  check_inputs(wave, config, inputs);
+  ONPA_CHECK(dtype == DType::kF32 || (dtype == DType::kBF16 && wave.device() == DeviceKind::kCuda),
+             "log_mel: ", name_of(dtype), " out, want f32, or bf16 on the GPU");
+  const Tensor y =
+      Tensor::empty({wave.size(0), config.mels, config.frames(wave.size(1))}, dtype, wave.device());
+  on_device(wave.device(), [&](auto dev) { start(dev, wave, config, inputs, y); });
+  return y;
+}
+
+Tensor log_mel(const Tensor& wave, const MelConfig& config) {
+  check_wave(wave, config);
+  return log_mel_device(wave, config, mel_inputs(config).to(wave.device()));
+}
+
+Tensor log_mel_train(const Tensor& wave, const MelConfig& config, const MelAugment& augment,
+                     std::uint64_t seed, std::uint64_t step,
+                     const std::vector<std::uint64_t>& ids) {
+  check_wave(wave, config);
+  ONPA_CHECK(static_cast<std::int64_t>(ids.size()) == wave.size(0), "log_mel_train: ", ids.size(),
+             " ids for a batch of ", wave.size(0));
+  const MelInputs inputs = draw_mel_inputs(config, augment, wave.size(1), seed, step, ids);
+  return log_mel_device(wave, config, inputs.to(wave.device()));
 }
 
 }  // namespace onpa::audio

@@ -27,7 +27,7 @@ void mel_forward(benchmark::State& state) {
   for (auto _ : state) {
     kernels::mel_fwd(kernels::Cpu{}, {.wave = wave.data(),
                                       .y = y.data(),
-                                      .bank = &bank,
+                                      .bank = bank.view(),
                                       .mask = nullptr,
                                       .batch = batch,
                                       .samples = samples,

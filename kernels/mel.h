@@ -10,12 +10,24 @@
 
 namespace onpa::kernels {
 
+constexpr std::int64_t kMelFft = 1024;
+/// Weights that a bank has at most: a bin below Nyquist's lies in no more than two triangles.
+constexpr std::int64_t kMaxMelWeights = kMelFft;
+
+/// The pointers of a MelBank, in memory of the device that works with them.
+struct MelBankView {
+  const std::int32_t* first;   // (mels): first FFT bin with weight
+  const std::int32_t* offset;  // (mels + 1): where the row starts in `weight`
+  const float* weight;         // (offset[mels])
+};
+
 /// A triangular filterbank kept as its non-zero band per row.
 struct MelBank {
-  std::vector<std::int32_t> first;   // (mels): first FFT bin with weight
-  std::vector<std::int32_t> offset;  // (mels + 1): where the row starts in `weight`
+  std::vector<std::int32_t> first, offset;
   std::vector<float> weight;
   float fmin_hz = 0, fmax_hz = 0;
+
+  MelBankView view() const { return {first.data(), offset.data(), weight.data()}; }
 };
 
 /// Kaldi mel bank: triangles linear in mel = 1127 ln(1 + f / 700), peak 1, Nyquist bin 0.
@@ -31,18 +43,20 @@ struct MelMask {
 /// Pre-emphasis y[i] = x[i + 1] - preemphasis * x[i]; frames of 1024 every `hop` samples, centred,
 /// reflected at the edges; symmetric Hann window of `win` samples; power spectrum; mel bank;
 /// ln(. + log_offset); masks; (. - mean) / std.
+template <class In = float, class Out = float>
 struct MelFwd {
-  const float* wave;  // (batch, samples), [-1, 1]
-  float* y;           // (batch, mels, frames)
-  const MelBank* bank;
+  const In* wave;  // (batch, samples): [-1, 1], or PCM of 16 bits, which is divided by 32768
+  Out* y;          // (batch, mels, frames)
+  MelBankView bank;
   const MelMask* mask;          // (batch) or null
   std::int64_t batch, samples;  // samples > 514: reflection needs samples - 1 > n_fft / 2
-  std::int64_t mels, frames;    // frames = 1 + (samples - 1) / hop
+  std::int64_t mels, frames;    // mels <= 1024 on the GPU; frames = 1 + (samples - 1) / hop
   std::int64_t win, hop;        // win <= 1024
   float preemphasis, log_offset, mean, std;
 };
-constexpr std::int64_t kMelFft = 1024;
-void mel_fwd(Cpu, const MelFwd&);
-void mel_fwd(Cuda, const MelFwd&);
+void mel_fwd(Cpu, const MelFwd<>&);
+/// In is float or std::int16_t, Out float or bf16.
+template <class In, class Out>
+void mel_fwd(Cuda, const MelFwd<In, Out>&);
 
 }  // namespace onpa::kernels

@@ -118,10 +118,10 @@ HWY_ATTR void load_frames(const MelTables& tables, const float* HWY_RESTRICT sam
 }
 
 // Mel bands of a group from its power spectra, log, masks and scale, to y at frame t0.
-HWY_ATTR void store_bands(const MelFwd& a, std::int64_t clip, std::int64_t t0,
+HWY_ATTR void store_bands(const MelFwd<>& a, std::int64_t clip, std::int64_t t0,
                           const float* HWY_RESTRICT power) {
   const D d;
-  const MelBank& bank = *a.bank;
+  const MelBankView& bank = a.bank;
   const MelMask mask = a.mask ? a.mask[clip] : MelMask{};
   const std::int64_t used = std::min(kGroupFrames, a.frames - t0);
   const V log_offset = hn::Set(d, a.log_offset), mean = hn::Set(d, a.mean),
@@ -133,7 +133,7 @@ HWY_ATTR void store_bands(const MelFwd& a, std::int64_t clip, std::int64_t t0,
   for (std::int64_t m = 0; m < a.mels; ++m) {
     V value = hn::Zero(d);
     if (m < mask.f0 || m >= mask.f0 + mask.f_len) {
-      const float* weight = bank.weight.data() + bank.offset[m];
+      const float* weight = bank.weight + bank.offset[m];
       const std::int64_t bins = bank.offset[m + 1] - bank.offset[m];
       const float* p = power + bank.first[m] * kGroupFrames;
       V s0 = hn::Zero(d), s1 = hn::Zero(d);
@@ -156,7 +156,7 @@ HWY_ATTR void store_bands(const MelFwd& a, std::int64_t clip, std::int64_t t0,
   }
 }
 
-HWY_ATTR void mel_groups(const MelFwd& a, std::int64_t begin, std::int64_t end) {
+HWY_ATTR void mel_groups(const MelFwd<>& a, std::int64_t begin, std::int64_t end) {
   thread_local Scratch scratch;
   const MelTables& tables = mel_tables(a.win);
   const std::int64_t groups = (a.frames + kGroupFrames - 1) / kGroupFrames;
@@ -173,7 +173,7 @@ HWY_ATTR void mel_groups(const MelFwd& a, std::int64_t begin, std::int64_t end) 
   }
 }
 
-void mel_float(const MelFwd& a) {
+void mel_float(const MelFwd<>& a) {
   const std::int64_t groups = (a.frames + kGroupFrames - 1) / kGroupFrames;
   constexpr std::int64_t kGrain = 128 / kGroupFrames;  // frames per task: tens of microseconds
   parallel_for(a.batch * groups, kGrain,
@@ -189,7 +189,7 @@ namespace onpa::kernels {
 
 HWY_EXPORT(mel_float);
 
-void mel_fwd(Cpu, const MelFwd& a) {
+void mel_fwd(Cpu, const MelFwd<>& a) {
   if (a.batch > 0) HWY_DYNAMIC_DISPATCH(mel_float)(a);
 }
 

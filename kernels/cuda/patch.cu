@@ -160,14 +160,14 @@ __global__ void __launch_bounds__(kThreads) add_positions_kernel(Finish<T> args)
 // ---- backward ----
 
 // position[set][cell] = where the cell stands in the set's keep, -1 if it is left out.
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(kThreads)
     positions_of_cells_kernel(const std::int32_t* keep, std::int64_t keep_stride, std::int64_t kept,
                               std::int64_t cells, std::int32_t* position) {
   keep += blockIdx.x * keep_stride;
   position += blockIdx.x * cells;
-  for (std::int64_t i = threadIdx.x; i < cells; i += blockDim.x) position[i] = -1;
+  for (std::int64_t i = threadIdx.x; i < cells; i += kThreads) position[i] = -1;
   __syncthreads();
-  for (std::int64_t i = threadIdx.x; i < kept; i += blockDim.x) {
+  for (std::int64_t i = threadIdx.x; i < kept; i += kThreads) {
     position[keep[i]] = static_cast<std::int32_t>(i);
   }
 }
@@ -302,7 +302,7 @@ void start_sums(Cuda dev, const PatchTokensBwd<T>& a, std::byte* memory) {
   auto* position = reinterpret_cast<std::int32_t*>(freq_sums + in.grid_f * in.width);
   const Sums<T> s{a,          position,  cells,  in.keep_stride == 0 ? 0 : cells,
                   token_sums, freq_sums, pieces, gpu::aligned16(a.dy) && in.width % kVec<T> == 0};
-  gpu::launch(positions_of_cells_kernel, static_cast<unsigned>(sets), 1024, 0, stream, in.keep,
+  gpu::launch(positions_of_cells_kernel, static_cast<unsigned>(sets), kThreads, 0, stream, in.keep,
               in.keep_stride, in.kept, cells, position);
   gpu::launch(token_sums_kernel<T>, gpu::blocks_for((kPrefix + cells) * pieces, kThreads), kThreads,
               0, stream, s);

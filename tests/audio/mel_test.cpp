@@ -113,6 +113,31 @@ TEST(LogMelTrain, MasksStayWithinTheirBounds) {
   EXPECT_NEAR(columns_masked / kDraws, 14.5, 2.0);
 }
 
+// What a replayed step does: fixed memory, filled anew for each run.
+TEST(LogMelTrain, InputsCanBeRefilled) {
+  const MelAugment augment{
+      .fmin_range_hz = 10, .fmax_range_hz = 2000, .freq_mask = 48, .time_mask = 30};
+  const Tensor wave = noise(2, 9000);
+  const MelInputs fixed = draw_mel_inputs({}, augment, 9000, 1, 0, {0, 0});
+  for (std::uint64_t step = 1; step < 6; ++step) {
+    const MelInputs drawn = draw_mel_inputs({}, augment, 9000, 1, step, {step, 7});
+    fixed.bank.copy_from(drawn.bank);
+    fixed.masks.copy_from(drawn.masks);
+    EXPECT_EQ(log_mel_device(wave, {}, fixed).to_vector<float>(),
+              log_mel_train(wave, {}, augment, 1, step, {step, 7}).to_vector<float>());
+  }
+  EXPECT_EQ(log_mel_device(wave, {}, mel_inputs({})).to_vector<float>(),
+            log_mel(wave, {}).to_vector<float>());
+}
+
+TEST(LogMelTrain, RefusesInputsOfAnotherConfigOrBatch) {
+  const Tensor wave = noise(2, 2000);
+  EXPECT_THROW(log_mel_device(wave, {}, mel_inputs({.mels = 64})), Error);
+  EXPECT_THROW(log_mel_device(wave, {}, draw_mel_inputs({}, {}, 2000, 1, 1, {1})), Error);
+  EXPECT_THROW(log_mel_device(wave, {}, mel_inputs({}), DType::kF64), Error);
+  EXPECT_THROW(draw_mel_inputs({.fmax_hz = 16001}, {}, 2000, 1, 1, {1}), Error);
+}
+
 TEST(LogMelTrain, RangeJitterMovesTheBandsWithinNyquist) {
   const Tensor wave = noise(1, 2000);
   const auto plain = log_mel(wave, {}).to_vector<float>();

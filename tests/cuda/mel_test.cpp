@@ -1,0 +1,168 @@
+#include "kernels/mel.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "kernels/error.h"
+#include "kernels/scalar.h"
+#include "tests/cuda/device_memory.h"
+#include "tests/cuda/schedules.h"
+#include "tests/kernels/mel_cases.h"
+#include "tests/support/bf16_rule.h"
+
+namespace onpa::kernels {
+namespace {
+
+using testing::DeviceArray;
+using testing::normal_values;
+using testing::same_bits;
+
+template <class Out = float, class In = float>
+std::vector<Out> run(const std::vector<In>& wave, std::int64_t batch, const MelSetting& s = {},
+                     const std::vector<MelMask>& masks = {}, int offset = 0) {
+  const MelBank bank = mel_bank_of(s);
+  auto args = mel_args<In, Out>(s, batch, static_cast<std::int64_t>(wave.size()) / batch);
+  const DeviceArray<In> x(wave, offset);
+  const DeviceArray<Out> y(batch * s.mels * args.frames, offset);
+  const DeviceArray<std::int32_t> first(bank.first), offsets(bank.offset);
+  const DeviceArray<float> weight(bank.weight);
+  const DeviceArray<MelMask> mask(masks);
+  args.wave = x.data();
+  args.y = y.data();
+  args.bank = {first.data(), offsets.data(), weight.data()};
+  args.mask = masks.empty() ? nullptr : mask.data();
+  mel_fwd<In, Out>(Cuda{}, args);
+  return y.to_host();
+}
+
+std::vector<float> noise(std::int64_t samples, std::uint64_t seed) {
+  return normal_values<float>(samples, seed, 0.2);
+}
+
+void check(const std::vector<float>& wave, const MelSetting& s) {
+  SCOPED_TRACE(::testing::Message() << wave.size() << " samples, win " << s.win << " hop " << s.hop
+                                    << " mels " << s.mels);
+  std::optional<std::vector<float>> first;
+  testing::for_schedules([&] {
+    const std::vector<float> got = run(wave, 1, s);
+    if (first) {
+      EXPECT_TRUE(same_bits(got, *first)) << "bits depend on the schedule";
+      return;
+    }
+    EXPECT_LT(max_error(got, mel_reference(wave, s)), 1);
+    first = got;
+  });
+}
+
+TEST(CudaMel, MatchesADoubleReference) {
+  for (const std::int64_t samples : kMelSamples) {
+    check(noise(samples, static_cast<std::uint64_t>(samples)), {});
+  }
+}
+
+TEST(CudaMel, HonoursEverySetting) {
+  for (const MelSetting& s : kMelSettings) check(noise(kMelSettingSamples, 3), s);
+  // One frame a block; and the shortest windows, where all but a few points are 0.
+  check(noise(9001, 4), {.hop = 8000});
+  check(noise(700, 5), {.win = 3, .hop = 97, .mels = 5});
+}
+
+TEST(CudaMel, ABatchIsItsClipsOneByOne) {
+  constexpr std::int64_t kSamples = 7001, kBatch = 3;
+  const auto wave = noise(kSamples * kBatch, 4);
+  const auto together = run(wave, kBatch);
+  const std::size_t size = together.size() / kBatch;
+  for (std::int64_t b = 0; b < kBatch; ++b) {
+    const auto alone =
+        run(std::vector<float>(wave.begin() + b * kSamples, wave.begin() + (b + 1) * kSamples), 1);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + b * size)) << b;
+  }
+}
+
+TEST(CudaMel, SixteenBitsInAndOut) {
+  std::vector<std::int16_t> pcm;
+  for (const float v : noise(5443, 6)) {
+    pcm.push_back(static_cast<std::int16_t>(std::lround(std::clamp(v, -1.0f, 0.999f) * 32768)));
+  }
+  pcm[100] = std::numeric_limits<std::int16_t>::min();
+  pcm[101] = std::numeric_limits<std::int16_t>::max();
+  std::vector<float> wave;
+  for (const std::int16_t v : pcm) wave.push_back(static_cast<float>(v) / 32768);
+  const std::vector<float> want = run(wave, 1);
+  EXPECT_EQ(run(pcm, 1), want);
+  std::vector<bf16> rounded;
+  for (const float v : want) rounded.emplace_back(v);
+  EXPECT_TRUE(same_bits(run<bf16>(wave, 1), rounded));
+  EXPECT_TRUE(same_bits(run<bf16>(pcm, 1), rounded));
+}
+
+TEST(CudaMel, AlignmentDoesNotMatter) {
+  const auto wave = noise(3001, 7);
+  EXPECT_EQ(run(wave, 1, {}, {}, 1), run(wave, 1));
+  const std::vector<std::int16_t> pcm(3001, 9);
+  EXPECT_TRUE(same_bits(run<bf16>(pcm, 1, {}, {}, 3), run<bf16>(pcm, 1)));
+}
+
+TEST(CudaMel, SilenceIsTheLogOffset) {
+  const double want = (std::log(1e-5) + 4.5) / 5;
+  for (const float v : run(std::vector<float>(3333, 0.0f), 1)) ASSERT_NEAR(v, want, 1e-6);
+}
+
+TEST(CudaMel, MasksBecomeZeroBeforeNormalisation) {
+  constexpr std::int64_t kSamples = 6401, kFrames = 21;
+  const auto wave = noise(3 * kSamples, 5);
+  // The frames of the mask lie in both blocks of the clip.
+  const std::vector<MelMask> masks = {
+      {.f0 = 3, .f_len = 11, .t0 = 14, .t_len = 5}, {}, {.f0 = 127, .f_len = 1}};
+  const auto plain = run(wave, 3), masked = run(wave, 3, {}, masks);
+  for (int b = 0; b < 3; ++b) {
+    const MelMask& k = masks[static_cast<std::size_t>(b)];
+    for (int m = 0; m < 128; ++m) {
+      for (int t = 0; t < kFrames; ++t) {
+        const std::size_t i = static_cast<std::size_t>((b * 128 + m) * kFrames + t);
+        const bool in = (m >= k.f0 && m < k.f0 + k.f_len) || (t >= k.t0 && t < k.t0 + k.t_len);
+        if (in) {
+          ASSERT_NEAR(masked[i], 0.9f, 1e-6) << b << "," << m << "," << t;
+        } else {
+          ASSERT_EQ(masked[i], plain[i]) << b << "," << m << "," << t;
+        }
+      }
+    }
+  }
+}
+
+// A sample that is not a number spoils the frames whose window has weight for it, no others.
+TEST(CudaMel, NanStaysInItsFrames) {
+  constexpr std::int64_t kAt = 5000;
+  auto wave = noise(12801, 8);
+  const auto plain = run(wave, 1);
+  wave[kAt] = NAN;
+  const auto spoiled = run(wave, 1);
+  const std::int64_t frames = static_cast<std::int64_t>(plain.size()) / 128;
+  for (std::int64_t t = 0; t < frames; ++t) {
+    // Pre-emphasised samples kAt - 1 and kAt; a frame is 800 samples around t * 320.
+    const bool in = kAt - 1 < t * 320 + 400 && kAt >= t * 320 - 400;
+    for (std::int64_t m = 0; m < 128; ++m) {
+      const std::size_t i = static_cast<std::size_t>(m * frames + t);
+      if (in) {
+        ASSERT_TRUE(std::isnan(spoiled[i])) << m << "," << t;
+      } else {
+        ASSERT_EQ(spoiled[i], plain[i]) << m << "," << t;
+      }
+    }
+  }
+}
+
+TEST(CudaMel, EmptyBatchAndTooManyBands) {
+  MelFwd<> args = mel_args({}, 0, 1000);
+  mel_fwd(Cuda{}, args);
+  args.mels = 1025;
+  EXPECT_THROW(mel_fwd(Cuda{}, args), Error);
+}
+
+}  // namespace
+}  // namespace onpa::kernels
