@@ -8,7 +8,8 @@
 
 namespace onpa::gpu {
 
-constexpr int kColumnWarps = 8;
+// Each sums every sixteenth chunk: few loads one after the other, of which eight are in flight.
+constexpr int kColumnTotalWarps = 16;
 
 /// y[k][c] (+)= sum over chunks of partial[chunk][k * cols + c], for k < kOutputs; null y[k] are
 /// skipped.
@@ -21,9 +22,9 @@ struct ColumnTotals {
 };
 
 template <class T, int kOutputs>
-__global__ void __launch_bounds__(kColumnWarps* kWarp)
+__global__ void __launch_bounds__(kColumnTotalWarps* kWarp)
     column_totals_kernel(ColumnTotals<T, kOutputs> a) {
-  GPU_SHARED(sums, float[kColumnWarps][kWarp]);
+  GPU_SHARED(sums, float[kColumnTotalWarps][kWarp]);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int k = blockIdx.y;
   T* y = a.y[0];
@@ -35,14 +36,15 @@ __global__ void __launch_bounds__(kColumnWarps* kWarp)
   const float* partial = a.partial + k * a.cols + column;
   float sum = 0;
   if (column < a.cols) {
-    for (std::int64_t chunk = warp; chunk < a.chunks; chunk += kColumnWarps) {
+#pragma unroll 8
+    for (std::int64_t chunk = warp; chunk < a.chunks; chunk += kColumnTotalWarps) {
       sum += partial[chunk * kOutputs * a.cols];
     }
   }
   sums[warp][lane] = sum;
   __syncthreads();
   if (warp != 0 || column >= a.cols || y == nullptr) return;
-  for (int w = 1; w < kColumnWarps; ++w) sum += sums[w][lane];
+  for (int w = 1; w < kColumnTotalWarps; ++w) sum += sums[w][lane];
   if (mode == kernels::GradMode::kAccumulate) sum += static_cast<float>(y[column]);
   y[column] = static_cast<T>(sum);
 }
@@ -51,7 +53,7 @@ template <class T, int kOutputs>
 void launch_column_totals(kernels::Cuda dev, const ColumnTotals<T, kOutputs>& a) {
   static_assert(kOutputs <= 2);
   launch(column_totals_kernel<T, kOutputs>, dim3(blocks_for(a.cols, kWarp), kOutputs),
-         kColumnWarps * kWarp, 0, stream_of(dev), a);
+         kColumnTotalWarps * kWarp, 0, stream_of(dev), a);
 }
 
 }  // namespace onpa::gpu

@@ -30,7 +30,8 @@ struct Scalar {
   GPU_FN float operator()() const { return alpha * static_cast<float>(*x); }
 };
 
-constexpr int kColumnThreads = gpu::kColumnWarps * kWarp;
+constexpr int kColumnWarps = 8;
+constexpr int kColumnThreads = kColumnWarps * kWarp;
 
 template <class T>
 struct ColumnSumArgs {
@@ -44,13 +45,13 @@ struct ColumnSumArgs {
 template <class T, bool kAligned>
 __global__ void __launch_bounds__(kColumnThreads) column_sum_kernel(ColumnSumArgs<T> a) {
   constexpr int kV = kVec<T>, kStripe = kWarp * kV;
-  GPU_SHARED(sums, float[gpu::kColumnWarps][kStripe]);
+  GPU_SHARED(sums, float[kColumnWarps][kStripe]);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.x) * kStripe;
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * a.chunk_rows;
   const std::int64_t last = min(first + a.chunk_rows, a.rows);
   float sum[kV] = {};
-  for (std::int64_t row = first + warp; row < last; row += gpu::kColumnWarps) {
+  for (std::int64_t row = first + warp; row < last; row += kColumnWarps) {
     const T* x = a.x + row * a.ldx;
     if constexpr (kAligned) {
       const std::int64_t column = first_column + lane * kV;
@@ -74,13 +75,13 @@ __global__ void __launch_bounds__(kColumnThreads) column_sum_kernel(ColumnSumArg
   const std::int64_t column = first_column + threadIdx.x;
   if (threadIdx.x >= kStripe || column >= a.cols) return;
   float total = 0;
-  for (int w = 0; w < gpu::kColumnWarps; ++w) total += sums[w][threadIdx.x];
+  for (int w = 0; w < kColumnWarps; ++w) total += sums[w][threadIdx.x];
   a.partial[static_cast<std::int64_t>(blockIdx.y) * a.cols + column] = total;
 }
 
 // Two blocks or so for each multiprocessor of a large GPU at a width of 768.
 gpu::Chunks row_chunks(std::int64_t rows) {
-  return gpu::chunks_of(rows, 4 * gpu::kColumnWarps, 128);
+  return gpu::chunks_of(rows, 4 * kColumnWarps, 128);
 }
 
 template <class T>
