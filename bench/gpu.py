@@ -126,7 +126,7 @@ def run_torch(env: dict[str, str]) -> dict | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of test_cuda_gpu and bench_cuda_*")
+    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of test_*_gpu and bench_cuda_*")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--commit", required=True, help="what the programs were built from")
     parser.add_argument("--repetitions", type=int, default=5)
@@ -146,9 +146,13 @@ def main() -> int:
     def save(name: str, content: dict) -> None:
         (out / f"{name}.json").write_text(json.dumps({**about, **content}, indent=1) + "\n")
 
-    families = run_tests(args.bin / "test_cuda_gpu", env, out)
+    families = {}
+    ok = True
+    for binary in sorted(args.bin.glob("test_*_gpu")):
+        tested = run_tests(binary, env, out)
+        ok = ok and bool(tested) and not any(row["failed"] for row in tested.values())
+        families.update(tested)
     save("cuda_tests", {"families": families})
-    ok = bool(families) and not any(row["failed"] for row in families.values())
     for binary in sorted(args.bin.glob("bench_cuda_*")):
         print(f"running {binary.name} ...", file=sys.stderr, flush=True)
         raw = first if binary.name == "bench_cuda_roofline" else bench(binary, env, args.repetitions)

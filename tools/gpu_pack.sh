@@ -9,7 +9,7 @@ limit_mib=64
 
 rm -rf "$pack"
 mkdir -p "$pack/bin" "$pack/lib/compiler"
-for program in "$build"/test_cuda_gpu "$build"/bench_cuda_*; do
+for program in "$build"/test_*_gpu "$build"/bench_cuda_*; do
   strip -o "$pack/bin/$(basename "$program")" "$program"
 done
 # What the C library's own package brings stays out: it must fit the machine's kernel and loader.

@@ -76,6 +76,11 @@ def section() -> list[str]:
             lines.append(f"| {name} | {family} | {gpu} | {commit} | {passed} | {' | '.join(errors)} | "
                          f"{row.get('name', '')} | {time} | {share(row) if row else ''} |")
     lines.append("")
+    models = [(f, gpu, *found) for f, by_gpu in sorted(tests.items()) if f.startswith("device_")
+              for gpu, found in sorted(by_gpu.items())]
+    lines += [f"Whole models ({family}) on {gpu} at {data['commit']}: {row['tests'] - row['failed']} of "
+              f"{row['tests']} tests passed." for family, gpu, data, row in models] or ["Whole models on a GPU: never."]
+    lines.append("")
     for path in sorted(RESULTS.glob("*/sanitizer.json")):
         data = json.loads(path.read_text())
         said = ", ".join(f"{tool} {result}" for tool, result in data["tools"].items())
