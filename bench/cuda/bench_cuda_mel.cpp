@@ -1,0 +1,69 @@
+// The fused mel front end on the GPU over 30 s clips: clips a second, and bytes that must move.
+#include <type_traits>
+#include <vector>
+
+#include "bench/cuda/gpu.h"
+#include "kernels/cuda/check.h"
+#include "kernels/mel.h"
+
+namespace onpa::bench {
+namespace {
+
+template <class T>
+void upload(const DeviceBuffer<T>& to, const std::vector<T>& from) {
+  ONPA_CUDA_CHECK(
+      cudaMemcpy(to.data(), from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice));
+}
+
+template <class In, class Out>
+void mel_fwd(benchmark::State& state) {
+  constexpr std::int64_t kSamples = 30 * 32000, kMels = 128, kHop = 320;
+  constexpr std::int64_t kFrames = 1 + (kSamples - 1) / kHop;
+  const std::int64_t batch = state.range(0);
+  const auto host = kernels::make_mel_bank(kMels, kernels::kMelFft, 32000, 0, 15000);
+  const DeviceBuffer<std::int32_t> first(static_cast<std::int64_t>(host.first.size())),
+      offset(static_cast<std::int64_t>(host.offset.size()));
+  const DeviceBuffer<float> weight(static_cast<std::int64_t>(host.weight.size()));
+  upload(first, host.first);
+  upload(offset, host.offset);
+  upload(weight, host.weight);
+  const DeviceBuffer<In> wave(batch * kSamples);
+  if constexpr (std::is_same_v<In, float>) {
+    detail::fill_normal(wave.data(), wave.size(), 1, 0.2);
+  }
+  const DeviceBuffer<Out> y(batch * kMels * kFrames);
+  const kernels::MelFwd<In, Out> args{.wave = wave.data(),
+                                      .y = y.data(),
+                                      .bank = {first.data(), offset.data(), weight.data()},
+                                      .mask = nullptr,
+                                      .batch = batch,
+                                      .samples = kSamples,
+                                      .mels = kMels,
+                                      .frames = kFrames,
+                                      .win = 800,
+                                      .hop = kHop,
+                                      .preemphasis = 0.97f,
+                                      .log_offset = 1e-5f,
+                                      .mean = -4.5f,
+                                      .std = 5.0f};
+  time_on_gpu(state, [&] { kernels::mel_fwd(timed_stream(), args); });
+  report_bytes(
+      state, static_cast<double>(batch) * (kSamples * sizeof(In) + kMels * kFrames * sizeof(Out)));
+  state.counters["clips_per_second"] =
+      benchmark::Counter(static_cast<double>(batch), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void shapes(benchmark::internal::Benchmark* b) {
+  b->ArgName("clips")->Arg(8)->Arg(64)->Unit(benchmark::kMicrosecond)->UseManualTime();
+}
+
+BENCHMARK(mel_fwd<float, float>)->Apply(shapes);
+BENCHMARK(mel_fwd<float, bf16>)->Apply(shapes);
+BENCHMARK(mel_fwd<std::int16_t, bf16>)->Apply(shapes);
+
+}  // namespace
+}  // namespace onpa::bench
+
+int main(int argc, char** argv) {
+  return onpa::bench::run_benchmarks(argc, argv);
+}
