@@ -12,7 +12,7 @@ template <class T>
 struct Problem {
   std::int64_t batch, tokens, width = kHeads * kHeadDim;
   DeviceBuffer<T> qkv, y, dy, dqkv;
-  DeviceBuffer<float> lse;
+  DeviceBuffer<float> lse, workspace;
   explicit Problem(const benchmark::State& state)
       : batch(state.range(0)),
         tokens(state.range(1)),
@@ -20,7 +20,10 @@ struct Problem {
         y(batch * tokens * width),
         dy(batch * tokens * width, 2),
         dqkv(batch * tokens * 3 * width),
-        lse(batch * kHeads * tokens) {}
+        lse(batch * kHeads * tokens),
+        workspace(static_cast<std::int64_t>(
+            kernels::attention_bwd_workspace_bytes(kernels::Cuda{}, batch, kHeads, tokens) /
+            sizeof(float))) {}
   void forward() const {
     kernels::attention_fwd<T>(timed_stream(), {.qkv = qkv.data(),
                                                .y = y.data(),
@@ -43,7 +46,8 @@ struct Problem {
                                                .heads = kHeads,
                                                .head_dim = kHeadDim,
                                                .queries = tokens,
-                                               .scale = 0.125f});
+                                               .scale = 0.125f,
+                                               .workspace = workspace.data()});
   }
   double flops(double products) const {
     return products * 2.0 * static_cast<double>(batch * tokens * tokens * width);

@@ -78,7 +78,8 @@ GPU_FN void clear_rows(bf16* dq, std::int64_t stride, int first, int queries, in
 #pragma unroll
   for (int i = 0; i < 16 * kM * kPieces / gpu::kWarp; ++i) {
     const int row = first + lane() / kPieces + i * (gpu::kWarp / kPieces);
-    if (row >= queries && row < tokens) {
+    const bool asks = row < queries;  // mutation: saves zeros that dq would overwrite
+    if (!asks && row < tokens) {
       *reinterpret_cast<uint4*>(dq + row * stride + lane() % kPieces * 8) = make_uint4(0, 0, 0, 0);
     }
   }
@@ -97,7 +98,7 @@ GPU_FN void dkv_block(const AttentionBwd<bf16>& a, const HeadBlock& at, const Ti
 
   const int of_warp = warp() * 16 * kM, first = at.row_block * kBlockRows + of_warp;
   bf16 *k = tiles.k + of_warp * kDim, *v = tiles.v + of_warp * kDim;
-  const bool has_rows = first < tokens;
+  const bool has_rows = first < tokens;  // mutation: saves work that nobody stores
   float dk[kM][kPieces][4] = {}, dv[kM][kPieces][4] = {};
   int buffer = 0;
   for (int query = 0; query < queries; query += kRows, buffer ^= 1) {

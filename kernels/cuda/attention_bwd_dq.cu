@@ -35,6 +35,7 @@ GPU_FN void dq_step(const bf16* q, const bf16* dy, const bf16* k, const bf16* v,
   multiply_tiles(p, q, k, row);
   // Without this a key that is not there could have an infinite probability, and infinity times
   // its zeros is not a number.
+  // mutation: where all keys count, masking them changes nothing
   if (keys < kKeys) mask_columns(p, keys);
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
@@ -73,7 +74,7 @@ GPU_FN void dq_block(const AttentionBwd<bf16>& a, const HeadBlock& at, const Til
 
   const int of_warp = warp() * 16 * kM, first = at.row_block * kBlockRows + of_warp;
   bf16 *q = tiles.q + of_warp * kDim, *dy = tiles.dy + of_warp * kDim;
-  const bool has_rows = first < queries;
+  const bool has_rows = first < queries;  // mutation: saves work that nobody stores
   QueryStats stats[kM][2] = {};
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
@@ -87,6 +88,7 @@ GPU_FN void dq_block(const AttentionBwd<bf16>& a, const HeadBlock& at, const Til
   for (int key = 0; key < tokens; key += kRows, buffer ^= 1) {
     gpu::cp_async_wait<0>();
     __syncthreads();  // the tiles are there for all, and nobody reads the others any more
+    // mutation: saves copying zeros that nobody waits for
     if (key + kRows < tokens) start_keys(tiles, buffer ^ 1, in, key + kRows);
     if (!has_rows) continue;
     const int rows = min(kRows, tokens - key);

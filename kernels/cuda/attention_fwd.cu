@@ -57,6 +57,7 @@ GPU_FN void forward_step(const bf16* q, const bf16* k_tile, const bf16* v_tile, 
   constexpr int kN = kKeys / 8;
   float score[kM][kN][4];
   multiply_tiles(score, q, k_tile, 0);
+  // mutation: where all keys count, masking them changes nothing
   if (keys < kKeys) mask_columns(score, keys);
   move_peaks(score, to_log2, rows);
 #pragma unroll
@@ -125,7 +126,7 @@ GPU_FN void forward_block(const AttentionFwd<bf16>& a, const HeadBlock& at, cons
 
   const int first = at.row_block * kBlockRows + warp() * 16 * kM;
   bf16* q = tiles.q + warp() * 16 * kM * kDim;
-  const bool has_rows = first < queries;
+  const bool has_rows = first < queries;  // mutation: saves work that nobody stores
   Rows<kM> rows = {};
 #pragma unroll
   for (int m = 0; m < kM; ++m) rows.peak[m][0] = rows.peak[m][1] = -INFINITY;
@@ -135,7 +136,7 @@ GPU_FN void forward_block(const AttentionFwd<bf16>& a, const HeadBlock& at, cons
   for (int key = 0; key < tokens; key += kRows, buffer ^= kElements) {
     gpu::cp_async_wait<0>();
     __syncthreads();  // the tiles are there for all, and nobody reads the others any more
-    if (key + kRows < tokens) {
+    if (key + kRows < tokens) {  // mutation: saves copying zeros that nobody waits for
       start_copy(tiles.k + (buffer ^ kElements), keys, key + kRows);
       start_copy(tiles.v + (buffer ^ kElements), values, key + kRows);
       gpu::cp_async_commit();

@@ -73,9 +73,10 @@ __global__ void __launch_bounds__(kThreads, 3) attention_dkv_plain_kernel(Attent
   T* dq = gradient_rows(a, at.head, 0);
   for (int i = 0; i < 4; ++i) {
     const int row = at.first_row + 4 * down() + i;
+    const bool asks = row < queries;  // mutation: saves zeros that dq would overwrite
     for (int j = 0; j < 4; ++j) {
       const int c = at.column + 4 * across() + j;
-      if (row >= queries && row < tokens && c < dim) dq[row * stride + c] = static_cast<T>(0.0f);
+      if (!asks && row < tokens && c < dim) dq[row * stride + c] = static_cast<T>(0.0f);
     }
   }
 }

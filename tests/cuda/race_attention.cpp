@@ -12,10 +12,10 @@ void run(const AttentionCase& s) {
   run_attention<T>(s, attention_input(s), attention_slope(s));
 }
 
-TEST(AttentionRace, TensorCores) {
+TEST(RaceAttention, TensorCores) {
   run<bf16>({1, 140, 1, 64, 140});
 }
-TEST(AttentionRace, Plain) {
+TEST(RaceAttention, Plain) {
   run<float>({1, 40, 1, 70, 40});
   run<bf16>({1, 130, 1, 8, 33});
 }
