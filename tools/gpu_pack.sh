@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # gpu_pack.sh BUILD PACK: copies the GPU tests and benchmarks of a build folder, and the libraries that
 # they need beside libc, cudart (linked in) and cuBLASLt, into the folder PACK, which runs anywhere
-# with an NVIDIA driver, cuBLASLt 13 and Python 3: PACK/run.
+# with an NVIDIA driver, cuBLASLt 13 and Python 3 (PACK/run), and packs it as PACK/onpa-gpu.tar.gz.
 set -euo pipefail
 build=$1 pack=$2
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -31,6 +31,9 @@ command -v python3 >/dev/null || { echo "run: python3 is missing; install it" >&
 exec python3 gpu.py --bin bin --out results --commit "$(cat commit)" "$@"
 END
 chmod +x "$pack/run"
-size_mib=$(du -sm "$pack" | cut -f1)
-echo "gpu_pack: $pack, $size_mib MiB; on the GPU machine: $(basename "$pack")/run; then copy its results/* to bench/results/ and run tools/gpu_table.py"
-[ "$size_mib" -lt "$limit_mib" ] || { echo "gpu_pack: over $limit_mib MiB" >&2; exit 73; }
+tar -C "$(dirname "$pack")" -czf "$pack.part" "$(basename "$pack")"
+mv "$pack.part" "$pack/onpa-gpu.tar.gz"
+size_mib=$(($(stat -c %s "$pack/onpa-gpu.tar.gz") / 1048576 + 1))
+[ "$size_mib" -lt "$limit_mib" ] || { echo "gpu_pack: $size_mib MiB, over $limit_mib" >&2; exit 73; }
+echo "gpu_pack: $pack/onpa-gpu.tar.gz, $size_mib MiB. On the GPU machine unpack it and start $(basename "$pack")/run;" \
+  "then copy its results/* to bench/results/ and run tools/gpu_table.py"
