@@ -34,7 +34,7 @@ struct DropoutArgs {
   Dropout<T> a;
   std::int64_t pieces_per_row;  // of kVec<T> columns
   float scale;
-  bool aligned;
+  bool aligned;  // pointers and rows, to 16 bytes: then a row is whole pieces
 };
 
 // A thread draws the Philox blocks of its piece of a row, so a mask bit depends on its row and
@@ -49,15 +49,14 @@ __global__ void __launch_bounds__(kDropoutThreads) dropout_kernel(DropoutArgs<T>
   const std::int64_t row = piece / args.pieces_per_row;
   const std::int64_t column = (piece - row * args.pieces_per_row) * kV;
   const std::int64_t at = row * a.cols + column, count = a.cols - column;
-  const bool whole = args.aligned && count >= kV;
 
   RngKey key = a.key;
   if (a.state != nullptr) key.step = a.state->step;
   key.sample += static_cast<std::uint64_t>(row);
   const bool accumulate = a.mode == GradMode::kAccumulate;
   float x[kV], y[kV];
-  gpu::load_piece(a.x + at, whole, count, x);
-  if (accumulate) gpu::load_piece(a.y + at, whole, count, y);
+  gpu::load_piece(a.x + at, args.aligned, count, x);
+  if (accumulate) gpu::load_piece(a.y + at, args.aligned, count, y);
 #pragma unroll
   for (int k = 0; k < kV / kWords; ++k) {
     std::uint32_t words[kWords];
@@ -69,7 +68,7 @@ __global__ void __launch_bounds__(kDropoutThreads) dropout_kernel(DropoutArgs<T>
       y[i] = accumulate ? y[i] + v : v;
     }
   }
-  gpu::store_piece(a.y + at, whole, count, y);
+  gpu::store_piece(a.y + at, args.aligned, count, y);
 }
 
 }  // namespace

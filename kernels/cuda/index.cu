@@ -20,7 +20,7 @@ struct SpreadRows {
   std::int64_t x_rows, x_step, y_rows;
   float scale;
   bool accumulate;
-  bool aligned;  // pointers and rows, to 16 bytes
+  bool aligned;  // pointers and rows, to 16 bytes: then a row is whole pieces
 };
 
 template <class T>
@@ -35,18 +35,17 @@ __global__ void __launch_bounds__(kThreads) spread_rows_kernel(SpreadRows<T> a) 
   T* y = a.y + (sample * a.y_rows + t) * a.cols;
   for (std::int64_t c = threadIdx.x % kWarp * kV; c < a.cols; c += kWarp * kV) {
     const std::int64_t left = a.cols - c;
-    const bool whole = a.aligned && left >= kV;
     float v[kV] = {};
-    if (given) gpu::load_piece(x + c, whole, left, v);
+    if (given) gpu::load_piece(x + c, a.aligned, left, v);
 #pragma unroll
     for (int j = 0; j < kV; ++j) v[j] *= a.scale;
     if (a.accumulate) {
       float old[kV];
-      gpu::load_piece(y + c, whole, left, old);
+      gpu::load_piece(y + c, a.aligned, left, old);
 #pragma unroll
       for (int j = 0; j < kV; ++j) v[j] += old[j];
     }
-    gpu::store_piece(y + c, whole, left, v);
+    gpu::store_piece(y + c, a.aligned, left, v);
   }
 }
 
@@ -73,19 +72,18 @@ __global__ void __launch_bounds__(kThreads) leading_mean_fwd_kernel(LeadingMean<
   if (piece >= a.batch * args.pieces_per_row) return;
   const std::int64_t sample = piece / args.pieces_per_row;
   const std::int64_t c = (piece - sample * args.pieces_per_row) * kV, left = a.cols - c;
-  const bool whole = args.aligned && left >= kV;
   const T* x = a.x + sample * a.tokens * a.cols + c;
   float sum[kV] = {};
   for (std::int64_t t = 0; t < a.count; ++t) {
     float v[kV];
-    gpu::load_piece(x + t * a.cols, whole, left, v);
+    gpu::load_piece(x + t * a.cols, args.aligned, left, v);
 #pragma unroll
     for (int j = 0; j < kV; ++j) sum[j] += v[j];
   }
   const float scale = 1.0f / static_cast<float>(a.count);
 #pragma unroll
   for (int j = 0; j < kV; ++j) sum[j] *= scale;
-  gpu::store_piece(a.y + sample * a.cols + c, whole, left, sum);
+  gpu::store_piece(a.y + sample * a.cols + c, args.aligned, left, sum);
 }
 
 // Rows that a backward pass writes: those past `count` only where they become 0.
