@@ -4,6 +4,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/mix.h"
+#include "tensor/dispatch.h"
+
 namespace onpa::audio {
 namespace {
 
@@ -107,27 +110,36 @@ MixupPlan draw_mixup(std::int64_t batch, float alpha, std::uint64_t seed, std::u
   return plan;
 }
 
-Tensor apply_mixup(const Tensor& x, const MixupPlan& plan) {
-  ONPA_CHECK(x.defined() && x.dtype() == DType::kF32 && x.device() == DeviceKind::kCpu &&
-                 x.shape().rank() >= 1,
-             "apply_mixup: want (B, ...) of f32 in CPU memory");
-  const auto batch = static_cast<std::size_t>(x.size(0));
-  ONPA_CHECK(plan.partner.size() == batch && plan.weight.size() == batch,
-             "apply_mixup: a plan for ", plan.partner.size(), " rows and a batch of ", batch);
-  Tensor y = Tensor::empty(x.shape());
-  const std::int64_t row = batch == 0 ? 0 : x.numel() / x.size(0);
-  const float* from = x.data<float>();
-  float* to = y.data<float>();
-  for (std::size_t b = 0; b < batch; ++b) {
-    ONPA_CHECK(plan.partner[b] >= 0 && static_cast<std::size_t>(plan.partner[b]) < batch,
-               "apply_mixup: partner ", plan.partner[b], " of row ", b, " in a batch of ", batch);
-    const float* other = from + plan.partner[b] * row;
-    const float w = plan.weight[b];
-    for (std::int64_t i = 0; i < row; ++i)
-      to[i] = w * from[static_cast<std::int64_t>(b) * row + i] + (1 - w) * other[i];
-    to += row;
-  }
+MixupTensors to_tensors(const MixupPlan& plan) {
+  const Shape shape = {static_cast<std::int64_t>(plan.partner.size())};
+  return {Tensor::from<std::int32_t>(shape, plan.partner), Tensor::from<float>(shape, plan.weight)};
+}
+
+Tensor apply_mixup(const Tensor& x, const MixupTensors& plan) {
+  ONPA_CHECK(x.defined() && x.dtype() == DType::kF32 && x.shape().rank() >= 1,
+             "apply_mixup: want (B, ...) of f32");
+  const std::int64_t batch = x.size(0);
+  ONPA_CHECK(plan.partner.numel() == batch && plan.weight.numel() == batch,
+             "apply_mixup: a plan for ", plan.partner.numel(), " rows and a batch of ", batch);
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  on_device(x.device(), [&](auto dev) {
+    kernels::mix_rows(dev, {.x = x.data<float>(),
+                            .partner = plan.partner.data<std::int32_t>(),
+                            .weight = plan.weight.data<float>(),
+                            .y = y.data<float>(),
+                            .batch = batch,
+                            .cols = batch == 0 ? 0 : x.numel() / batch});
+  });
   return y;
+}
+
+Tensor apply_mixup(const Tensor& x, const MixupPlan& plan) {
+  const auto batch = static_cast<std::int32_t>(plan.partner.size());
+  for (std::size_t b = 0; b < plan.partner.size(); ++b) {
+    ONPA_CHECK(plan.partner[b] >= 0 && plan.partner[b] < batch, "apply_mixup: partner ",
+               plan.partner[b], " of row ", b, " in a batch of ", batch);
+  }
+  return apply_mixup(x, to_tensors(plan));
 }
 
 double draw_beta(Philox& rng, double a, double b) {

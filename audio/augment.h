@@ -33,6 +33,15 @@ MixupPlan draw_mixup(std::int64_t batch, float alpha, std::uint64_t seed, std::u
 /// x (B, ...) to the mixed (B, ...). Not differentiable.
 Tensor apply_mixup(const Tensor& x, const MixupPlan& plan);
 
+/// The same plan in memory of the device that mixes: partner (B) i32, weight (B) f32.
+struct MixupTensors {
+  Tensor partner, weight;
+};
+/// On the CPU.
+MixupTensors to_tensors(const MixupPlan& plan);
+/// As above; the partners are not looked at.
+Tensor apply_mixup(const Tensor& x, const MixupTensors& plan);
+
 /// A draw from Beta(a, b).
 double draw_beta(Philox& rng, double a, double b);
 
