@@ -45,24 +45,52 @@ class PasstTask : public TrainTask {
     Tensor mel =
         audio::log_mel_train(batch.wave, card_.mel, config_.mel_augment(), seed, draw, batch.ids);
     Tensor target = batch.target;
-    for (float& t : target.span<float>()) {
-      t = static_cast<float>((static_cast<double>(t) - card_.target_mean) / card_.target_std);
-    }
+    standardize(target);
     if (config_.data.mixup_alpha > 0) {
-      const auto plan =
-          audio::draw_mixup(mel.size(0), static_cast<float>(config_.data.mixup_alpha), seed, draw);
+      const auto plan = draw_mixup(mel.size(0), draw);
       mel = audio::apply_mixup(mel, plan);
       target = audio::apply_mixup(target, plan);
     }
-    const nn::Patchout patchout = {.time = config_.train.patchout_time,
-                                   .freq = config_.train.patchout_freq,
-                                   .unstructured = config_.train.patchout_unstructured};
-    const nn::Passt::Output out = model_.forward(mel, patchout, seed, draw);
-    step.loss = ops::loss(out.logits, target, config_.loss(),
-                          static_cast<float>(config_.train.huber_delta));
+    step.loss = loss_of(mel, target, draw);
     step.samples = mel.size(0);
     step.cursor = batch.next_cursor;
     return true;
+  }
+
+  bool trains_on_gpu() const override { return true; }
+
+  // Waveforms, targets, the front end's bank and masks, and with mixup its plan.
+  bool next_batch(std::uint64_t draw, HostBatch& out) override {
+    data::AudioBatch batch;
+    if (!loader_.next(batch)) return false;
+    warn_of_cache(loader_);
+    standardize(batch.target);
+    const audio::MelInputs mel =
+        audio::draw_mel_inputs(card_.mel, config_.mel_augment(), batch.wave.size(1),
+                               static_cast<std::uint64_t>(config_.train.seed), draw, batch.ids);
+    out = {.inputs = {batch.wave, batch.target, mel.bank, mel.masks},
+           .samples = batch.wave.size(0),
+           .cursor = batch.next_cursor};
+    if (config_.data.mixup_alpha > 0) {
+      const audio::MixupTensors plan = audio::to_tensors(draw_mixup(out.samples, draw));
+      out.inputs.insert(out.inputs.end(), {plan.partner, plan.weight});
+    }
+    return true;
+  }
+
+  Tensor queue_loss(const std::vector<Tensor>& inputs) override {
+    const bool mixed = config_.data.mixup_alpha > 0;
+    const DType dtype = model_.parameters().front().tensor.dtype();
+    Tensor target = inputs[1];
+    Tensor mel = audio::log_mel_device(inputs[0], card_.mel, {inputs[2], inputs[3]},
+                                       mixed ? DType::kF32 : dtype);
+    if (mixed) {
+      const audio::MixupTensors plan = {inputs[4], inputs[5]};
+      mel = audio::apply_mixup(mel, plan);
+      if (dtype != DType::kF32) mel = mel.to(dtype);
+      target = audio::apply_mixup(target, plan);
+    }
+    return loss_of(mel, target, 0);
   }
 
   std::int64_t batches_per_epoch() const override { return loader_.batches_per_epoch(); }
@@ -85,6 +113,27 @@ class PasstTask : public TrainTask {
   double wait_seconds() const override { return loader_.wait_seconds(); }
 
  private:
+  void standardize(const Tensor& target) const {
+    for (float& t : target.span<float>()) {
+      t = static_cast<float>((static_cast<double>(t) - card_.target_mean) / card_.target_std);
+    }
+  }
+
+  audio::MixupPlan draw_mixup(std::int64_t batch, std::uint64_t draw) const {
+    return audio::draw_mixup(batch, static_cast<float>(config_.data.mixup_alpha),
+                             static_cast<std::uint64_t>(config_.train.seed), draw);
+  }
+
+  Tensor loss_of(const Tensor& mel, const Tensor& target, std::uint64_t draw) const {
+    const nn::Patchout patchout = {.time = config_.train.patchout_time,
+                                   .freq = config_.train.patchout_freq,
+                                   .unstructured = config_.train.patchout_unstructured};
+    const nn::Passt::Output out =
+        model_.forward(mel, patchout, static_cast<std::uint64_t>(config_.train.seed), draw);
+    return ops::loss(out.logits, target, config_.loss(),
+                     static_cast<float>(config_.train.huber_delta));
+  }
+
   static std::vector<std::int64_t> usable_rows(const data::DataSet& data, data::Split split) {
     std::vector<std::int64_t> rows = rows_with_audio(data, data.indices(split));
     if (rows.empty() && split == data::Split::kTrain) {

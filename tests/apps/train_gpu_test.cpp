@@ -107,6 +107,48 @@ TEST_F(TrainGpu, ResumedRunHasTheBitsOfOneNeverStopped) {
   }
 }
 
+// mp3 files in, everything that is drawn switched on: SpecAugment, band jitter, mixup, patchout.
+class TrainGpuPasst : public TrainGpu {
+ protected:
+  int train(const std::string& name, const std::string& device, std::vector<std::string> more) {
+    if (!fs::exists(folder_ / "clips")) audio_data(folder_ / "audio", 10).save(folder_ / "clips");
+    apps::TrainOptions options;
+    options.data = folder_ / "clips";
+    options.run = folder_ / name;
+    options.device = device;
+    options.quiet = true;
+    std::vector<std::string> set = {"model.preset=passt-xs",
+                                    "train.epochs=2",
+                                    "train.batch_size=3",
+                                    "train.lr=0.001",
+                                    "data.seconds=0.4",
+                                    "data.mixup_alpha=0.3",
+                                    "mel.freq_mask=8",
+                                    "mel.time_mask=10",
+                                    "mel.fmin_range_hz=10",
+                                    "mel.fmax_range_hz=2000",
+                                    "train.patchout_time=2",
+                                    "train.patchout_freq=1",
+                                    "train.patchout_unstructured=3"};
+    set.insert(set.end(), more.begin(), more.end());
+    options.config = apps::load_config("passt", {}, set);
+    return apps::train(options);
+  }
+};
+
+TEST_F(TrainGpuPasst, FloatEndsWhereTheCpuDoes) {
+  ASSERT_EQ(train("cpu", "cpu", {}), 0);
+  ASSERT_EQ(train("gpu", "cuda", {"train.precision=f32"}), 0);
+  EXPECT_LT(difference("cpu", "gpu").largest, 5e-4);
+  EXPECT_LT(difference("cpu", "gpu").mean, 1e-5);
+}
+
+TEST_F(TrainGpuPasst, Bf16StaysNearTheCpu) {
+  ASSERT_EQ(train("cpu", "cpu", {}), 0);
+  ASSERT_EQ(train("gpu", "cuda", {}), 0);
+  EXPECT_LT(difference("cpu", "gpu").mean, 5e-4);
+}
+
 TEST(TrainDevice, NoGpuIsADeviceError) {
   if (has_cuda_backend() && cuda_problem().empty()) GTEST_SKIP() << "there is a GPU";
   const TempFolder folder;
