@@ -1,7 +1,5 @@
 // Dense training steps, part two: a block sums one tile of a layer's weight gradient over the
 // batch and updates those weights.
-#include <algorithm>
-
 #include "kernels/cuda/adamw.cuh"
 #include "kernels/cuda/dense_plan.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -238,28 +236,22 @@ void start(Cuda dev, const DensePlan& plan) {
               gpu::stream_of(dev), plan);
 }
 
-// Block x: a row of the layer's copy `forward`; zeros beyond its columns.
+// A block copies a layer. Steps never write the zeros that are the padding.
 __global__ void __launch_bounds__(kThreads) dense_pack_kernel(const DensePlan plan) {
-  const DensePlanLayer& layer = plan.layer[blockIdx.y];
-  const float* param = plan.a.param;
-  const auto input = static_cast<int>(blockIdx.x);
-  if (input > layer.inputs) return;
-  for (int output = static_cast<int>(threadIdx.x); output < layer.output_stride;
-       output += kThreads) {
+  const DensePlanLayer& layer = plan.layer[blockIdx.x];
+  const float *weight = plan.a.param + layer.weight, *bias = plan.a.param + layer.bias;
+  const int tid = static_cast<int>(threadIdx.x);
+  for (int i = tid; i < (layer.inputs + 1) * layer.output_stride; i += kThreads) {
+    const int input = i / layer.output_stride, output = i - input * layer.output_stride;
     float v = 0;
     if (output < layer.outputs) {
-      v = input == layer.inputs
-              ? param[layer.bias + output]
-              : param[layer.weight + static_cast<std::int64_t>(output) * layer.inputs + input];
-      if (input < layer.inputs) layer.backward[output * layer.backward_stride + input] = v;
-      // The padding of `backward` is the bias's block's.
-      if (input == layer.inputs) {
-        for (int i = layer.inputs; i < layer.backward_stride; ++i) {
-          layer.backward[output * layer.backward_stride + i] = 0;
-        }
-      }
+      v = input < layer.inputs ? weight[output * layer.inputs + input] : bias[output];
     }
-    layer.forward[input * layer.output_stride + output] = v;
+    layer.forward[i] = v;
+  }
+  for (int i = tid; i < layer.outputs * layer.backward_stride; i += kThreads) {
+    const int output = i / layer.backward_stride, input = i - output * layer.backward_stride;
+    layer.backward[i] = input < layer.inputs ? weight[output * layer.inputs + input] : 0.0f;
   }
 }
 
@@ -296,10 +288,8 @@ void dense_step(Cuda dev, const DenseStep& a) {
 
 void dense_pack(Cuda dev, const DenseStep& a) {
   check(a);
-  std::int64_t rows = 0;
-  for (int i = 0; i < a.layers; ++i) rows = std::max(rows, a.layer[i].inputs + 1);
-  gpu::launch(dense_pack_kernel, dim3(static_cast<unsigned>(rows), static_cast<unsigned>(a.layers)),
-              kThreads, 0, gpu::stream_of(dev), gpu::dense_plan(a));
+  gpu::launch(dense_pack_kernel, static_cast<unsigned>(a.layers), kThreads, 0, gpu::stream_of(dev),
+              gpu::dense_plan(a));
 }
 
 std::size_t dense_step_workspace_bytes(Cuda, const DenseStep& a) {

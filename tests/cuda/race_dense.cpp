@@ -23,7 +23,7 @@ TEST(DenseRace, Clipping) {
 }
 
 TEST(DenseRace, Chunks) {
-  const kernels::DenseCase c{.inputs = 2, .hidden = {}, .batch = 200, .rows = 200};
+  const kernels::DenseCase c{.inputs = 2, .hidden = {}, .batch = 72, .rows = 72};
   expect_dense_run(c, run_dense(c, kernels::dense_model<float>(c), {}, 1), {}, 1);
 }
 

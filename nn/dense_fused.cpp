@@ -1,0 +1,203 @@
+#include "nn/dense_fused.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <sstream>
+
+#include "kernels/error.h"
+#include "tensor/device.h"
+#include "tensor/dispatch.h"
+
+namespace onpa::nn {
+namespace {
+
+using kernels::DenseState;
+using kernels::LossKind;
+
+Tensor states_on_gpu(int count) {
+  constexpr auto kWords = static_cast<std::int64_t>(sizeof(DenseState) / sizeof(std::int32_t));
+  return Tensor::empty({count, kWords}, DType::kI32, DeviceKind::kCuda);
+}
+DenseState* states(const Tensor& tensor) {
+  return reinterpret_cast<DenseState*>(tensor.bytes());
+}
+
+const FlatSlot& slot_of(const FlatParams& params, const std::string& name, const Shape& shape) {
+  for (const FlatSlot& slot : params.slots()) {
+    if (slot.name != name) continue;
+    ONPA_CHECK(slot.shape == shape, "dense: ", name, " is ", slot.shape, ", want ", shape);
+    return slot;
+  }
+  fail(ExitCode::kInternal, "dense: no parameter ", name);
+}
+
+void set_layers(const DenseConfig& model, const FlatParams& params, kernels::DenseStep& step) {
+  std::int64_t inputs = model.inputs;
+  step.layers = static_cast<int>(model.hidden.size()) + 1;
+  for (int i = 0; i < step.layers; ++i) {
+    const bool hidden = i + 1 < step.layers;
+    const std::int64_t outputs = hidden ? model.hidden[static_cast<std::size_t>(i)] : model.outputs;
+    const std::string prefix = "layers." + std::to_string(i);
+    step.layer[i] = {inputs, outputs, slot_of(params, prefix + ".weight", {outputs, inputs}).offset,
+                     slot_of(params, prefix + ".bias", {outputs}).offset};
+    inputs = outputs;
+  }
+}
+
+kernels::DenseStep step_of(const DenseConfig& model, const DenseFusedConfig& config,
+                           const FlatParams& params, std::int64_t rows) {
+  if (const std::string why = DenseFused::problem(model, config); !why.empty()) {
+    fail(ExitCode::kConfig, "dense: ", why);
+  }
+  require_cuda();
+  ONPA_CHECK(params.data().device() == DeviceKind::kCuda && params.compute().dtype() == DType::kF32,
+             "dense: fused steps want f32 parameters on the GPU");
+  kernels::DenseStep step = {};
+  set_layers(model, params, step);
+  step.rows = rows;
+  step.batch = config.batch_size;
+  step.activation = model.activation;
+  step.dropout = model.dropout;
+  step.loss_kind = config.loss;
+  step.delta = config.huber_delta;
+  step.seed = config.seed;
+  step.shuffle = config.shuffle;
+  step.beta1 = config.optimizer.beta1;
+  step.beta2 = config.optimizer.beta2;
+  step.eps = config.optimizer.eps;
+  step.weight_decay = config.optimizer.weight_decay;
+  step.clip_norm = config.optimizer.clip_norm;
+  return step;
+}
+
+Tensor moment(const Optimizer& optimizer, const std::string& name) {
+  for (const auto& [key, tensor] : optimizer.state()) {
+    if (key == name) return tensor;
+  }
+  fail(ExitCode::kInternal, "dense: the optimizer has no ", name);
+}
+
+}  // namespace
+
+std::string DenseFused::problem(const DenseConfig& model, const DenseFusedConfig& config) {
+  std::ostringstream why;
+  const auto widest = std::max_element(model.hidden.begin(), model.hidden.end());
+  if (model.hidden.size() + 1 > kernels::kMaxDenseLayers) {
+    why << "fused steps have at most " << kernels::kMaxDenseLayers << " layers, not "
+        << model.hidden.size() + 1;
+  } else if (model.inputs > kernels::kMaxDenseWidth) {
+    why << "fused steps have at most " << kernels::kMaxDenseWidth << " inputs, not "
+        << model.inputs;
+  } else if (widest != model.hidden.end() && *widest > kernels::kMaxDenseWidth) {
+    why << "fused steps have layers up to " << kernels::kMaxDenseWidth << " wide, not " << *widest;
+  } else if (model.outputs != 1) {
+    why << "fused steps have one output, not " << model.outputs;
+  } else if (config.loss != LossKind::kMse && config.loss != LossKind::kL1 &&
+             config.loss != LossKind::kHuber) {
+    why << "fused steps have a loss of regression";
+  } else if (config.optimizer.kind != "adamw") {
+    why << "fused steps have the optimizer adamw, not " << config.optimizer.kind;
+  }
+  return why.str();
+}
+
+DenseFused::DenseFused(const DenseConfig& model, const DenseFusedConfig& config,
+                       const FlatParams& params, Optimizer& optimizer, const Tensor& x,
+                       const Tensor& y)
+    : step_(step_of(model, config, params, x.size(0))),
+      steps_per_graph_(config.steps_per_graph),
+      optimizer_(optimizer),
+      x_(x.to(DeviceKind::kCuda)),
+      y_(y.to(DeviceKind::kCuda)),
+      param_(params.data()),
+      m_(moment(optimizer, "m")),
+      v_(moment(optimizer, "v")),
+      many_([this] { run_steps(steps_per_graph_); }),
+      one_([this] { run_steps(1); }) {
+  ONPA_CHECK(steps_per_graph_ >= 1, "dense: ", steps_per_graph_, " steps a graph, want 1 or more");
+  ONPA_CHECK(x.shape() == Shape({step_.rows, model.inputs}) && y.shape() == Shape({step_.rows, 1}),
+             "dense: x ", x.shape(), " and y ", y.shape(), ", want (rows, ", model.inputs,
+             ") and (rows, 1)");
+  ONPA_CHECK(m_.device() == DeviceKind::kCuda, "dense: the optimizer is not on the GPU");
+  state_ = states_on_gpu(1);
+  later_states_ = states_on_gpu(steps_per_graph_);
+  rates_ = Tensor::empty({steps_per_graph_}, DType::kF32, DeviceKind::kCuda);
+  losses_ = Tensor::empty({steps_per_graph_}, DType::kF32, DeviceKind::kCuda);
+  step_.x = x_.data<float>();
+  step_.y = y_.data<float>();
+  step_.param = param_.data<float>();
+  step_.m = m_.data<float>();
+  step_.v = v_.data<float>();
+  workspace_ = workspace(DeviceKind::kCuda, [this](auto dev) {
+    return kernels::dense_step_workspace_bytes(dev, step_);
+  });
+  step_.workspace = workspace_.bytes();
+  seek(0, 0, 0);
+}
+
+void DenseFused::seek(std::uint64_t epoch, std::int64_t position, std::uint64_t step) {
+  ONPA_CHECK(queued_.empty(), "dense: seek() with steps pending");
+  ONPA_CHECK(position >= 0 && position < step_.rows, "dense: position ", position, " of ",
+             step_.rows, " rows");
+  before_ = {.step = step,
+             .optimizer_step = static_cast<std::uint64_t>(optimizer_.step_count()) + 1,
+             .epoch = epoch,
+             .position = static_cast<std::uint64_t>(position)};
+  uploader_.upload(state_, &before_, sizeof before_);
+  on_device(DeviceKind::kCuda, [this](auto dev) { kernels::dense_pack(dev, step_); });
+}
+
+// Each step reads the state that the one before it wrote; the last one's becomes the first's.
+void DenseFused::run_steps(int count) const {
+  on_device(DeviceKind::kCuda, [&](auto dev) {
+    for (int i = 0; i < count; ++i) {
+      kernels::DenseStep step = step_;
+      step.lr = rates_.data<float>() + i;
+      step.loss = losses_.data<float>() + i;
+      step.state = i == 0 ? states(state_) : states(later_states_) + i - 1;
+      step.next_state = states(later_states_) + i;
+      kernels::dense_step(dev, step);
+    }
+  });
+  copy_bytes(state_.bytes(), DeviceKind::kCuda, states(later_states_) + count - 1,
+             DeviceKind::kCuda, sizeof(DenseState));
+}
+
+void DenseFused::queue(std::span<const float> rates) {
+  const int count = static_cast<int>(rates.size());
+  ONPA_CHECK(count >= 1 && count <= steps_per_graph_, "dense: ", count,
+             " learning rates, want 1 to ", steps_per_graph_);
+  if (count == steps_per_graph_) {
+    uploader_.upload(rates_, rates.data(), rates.size_bytes());
+    many_.run();
+  } else {
+    for (const float& rate : rates) {
+      uploader_.upload(rates_, &rate, sizeof rate);
+      one_.run();
+    }
+  }
+  downloader_.fetch(state_);
+  queued_.push_back(count);
+}
+
+DenseFused::Result DenseFused::take() {
+  ONPA_CHECK(!queued_.empty(), "dense: take() without queue()");
+  DenseState now;
+  downloader_.take(&now, sizeof now);
+  const auto samples = static_cast<std::int64_t>(now.samples - before_.samples);
+  const Result result = {
+      .steps = queued_.front(),
+      .samples = samples,
+      .mean_loss = samples > 0 ? (now.loss_sum - before_.loss_sum) / static_cast<double>(samples)
+                               : std::numeric_limits<double>::quiet_NaN(),
+      .all_finite = now.not_finite == before_.not_finite,
+      .epoch = now.epoch,
+      .position = static_cast<std::int64_t>(now.position)};
+  optimizer_.set_step_count(static_cast<std::int64_t>(now.optimizer_step) - 1);
+  queued_.pop_front();
+  before_ = now;
+  return result;
+}
+
+}  // namespace onpa::nn

@@ -1,0 +1,78 @@
+// Training a dense network on data that stay on the GPU, many steps a graph: kernels::DenseStep.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <string>
+
+#include "kernels/dense.h"
+#include "nn/dense.h"
+#include "nn/optim.h"
+#include "tensor/device_step.h"
+#include "tensor/flat_params.h"
+
+namespace onpa::nn {
+
+struct DenseFusedConfig {
+  OptimizerConfig optimizer;
+  kernels::LossKind loss = kernels::LossKind::kMse;
+  float huber_delta = 1;
+  std::int64_t batch_size = 512;
+  int steps_per_graph = 32;
+  std::uint64_t seed = 0;  // of the order of rows and of dropout
+  bool shuffle = true;
+};
+
+class DenseFused {
+ public:
+  /// Empty if such training can run here, else what it lacks, in one line; the caller then trains
+  /// through autograd.
+  static std::string problem(const DenseConfig& model, const DenseFusedConfig& config);
+
+  /// Copies x (rows, inputs) and y (rows, 1), f32, to the GPU. `params` are those of a Dense of
+  /// `model`, f32; they and `optimizer` are on the GPU and outlive this. Starts at step 0 of epoch
+  /// 0. Throws Error: kConfig with problem(), kDevice, kOutOfMemory.
+  DenseFused(const DenseConfig& model, const DenseFusedConfig& config, const FlatParams& params,
+             Optimizer& optimizer, const Tensor& x, const Tensor& y);
+
+  /// Goes on from there: `step` steps were begun (the counter of dropout), of epoch `epoch` the
+  /// first `position` rows are done. Also to be called after parameters, moments or the optimizer's
+  /// count were changed from outside. Nothing may be pending.
+  void seek(std::uint64_t epoch, std::int64_t position, std::uint64_t step);
+
+  /// Queues as many steps as there are learning rates, 1 to steps_per_graph; a full count replays
+  /// one graph. An epoch's last batch is what is left of it, and the next epoch follows.
+  void queue(std::span<const float> rates);
+
+  /// What one queue() did.
+  struct Result {
+    int steps = 0;
+    std::int64_t samples = 0;  // rows of the steps that were applied
+    double mean_loss = 0;      // over those rows, before each update; NaN if there were none
+    bool all_finite = true;    // else steps were left out, see kernels::DenseStep
+    std::uint64_t epoch = 0;   // the place after them
+    std::int64_t position = 0;
+  };
+  /// Waits for the oldest queue() that was not taken; optimizer.step_count() then counts its
+  /// updates.
+  Result take();
+  std::size_t pending() const { return queued_.size(); }
+
+ private:
+  void run_steps(int count) const;
+
+  kernels::DenseStep step_;
+  int steps_per_graph_;
+  Optimizer& optimizer_;
+  Tensor x_, y_, param_, m_, v_;
+  Tensor state_, later_states_;  // kernels::DenseState: (1), (steps_per_graph)
+  Tensor rates_, losses_, workspace_;
+  Uploader uploader_;
+  Downloader downloader_;
+  std::deque<int> queued_;      // steps of each queue()
+  kernels::DenseState before_;  // the oldest of them
+  DeviceStep many_, one_;
+};
+
+}  // namespace onpa::nn

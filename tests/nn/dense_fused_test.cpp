@@ -1,0 +1,234 @@
+// Fused dense training on the GPU (a simulated one where the build has no other) beside the same
+// steps through autograd on the CPU.
+#include "nn/dense_fused.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "tensor/autograd.h"
+#include "tensor/device.h"
+#include "tensor/ops/loss.h"
+#include "tests/support/random_values.h"
+
+namespace onpa::nn {
+namespace {
+
+constexpr std::int64_t kRows = 100, kBatch = 24, kInputs = 10;  // epochs of 4 batches and 4 rows
+constexpr std::uint64_t kSeed = 3;
+constexpr int kSteps = 20;
+
+DenseConfig small_config() {
+  DenseConfig config;
+  config.inputs = kInputs;
+  config.hidden = {33, 16};
+  config.activation = kernels::Activation::kGelu;
+  config.dropout = 0.1f;
+  return config;
+}
+DenseFusedConfig fused_config(float clip_norm) {
+  DenseFusedConfig config;
+  config.optimizer.clip_norm = clip_norm;
+  config.loss = kernels::LossKind::kHuber;
+  config.huber_delta = 0.8f;
+  config.batch_size = kBatch;
+  config.steps_per_graph = 5;
+  config.seed = kSeed;
+  return config;
+}
+
+struct Data {
+  std::vector<float> x, y;
+  Tensor x_tensor() const { return Tensor::from<float>({kRows, kInputs}, x); }
+  Tensor y_tensor() const { return Tensor::from<float>({kRows, 1}, y); }
+};
+Data make_data() {
+  Data data{testing::normal_values<float>(kRows * kInputs, 1), {}};
+  for (std::int64_t i = 0; i < kRows; ++i) {
+    const float* row = data.x.data() + i * kInputs;
+    data.y.push_back(std::tanh(row[0] - 0.5f * row[1]) + 0.25f * row[2] * row[3]);
+  }
+  return data;
+}
+float rate_of(int step) {
+  return 0.01f / static_cast<float>(1 + step % 7);
+}
+
+struct Curve {
+  std::vector<double> loss, samples;  // of each step
+  std::vector<float> param;
+};
+
+// The rows of one batch, in the order that the GPU takes them.
+Tensor rows_of(const std::vector<float>& from, std::int64_t width, std::uint64_t epoch,
+               std::int64_t position) {
+  const ShuffledOrder order(kSeed, epoch, kRows);
+  std::vector<float> out;
+  const std::int64_t count = std::min(kBatch, kRows - position);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float* row = from.data() + order(static_cast<std::uint32_t>(position + i)) * width;
+    out.insert(out.end(), row, row + width);
+  }
+  return Tensor::from<float>({count, width}, out);
+}
+
+Curve train_on_cpu(float clip_norm) {
+  const DenseFusedConfig config = fused_config(clip_norm);
+  const Data data = make_data();
+  Dense model(small_config());
+  model.initialize(kSeed);
+  model.train();
+  FlatParams params(model.parameter_slots());
+  Optimizer optimizer(config.optimizer, params);
+  Curve curve;
+  std::uint64_t epoch = 0;
+  std::int64_t position = 0;
+  for (int step = 0; step < kSteps; ++step) {
+    params.clear_grad();
+    const Tensor x = rows_of(data.x, kInputs, epoch, position),
+                 y = rows_of(data.y, 1, epoch, position);
+    const Tensor loss = ops::loss(model.forward(x, kSeed, static_cast<std::uint64_t>(step)), y,
+                                  config.loss, config.huber_delta);
+    backward(loss);
+    params.finish_grad();
+    curve.loss.push_back(loss.item());
+    curve.samples.push_back(static_cast<double>(x.size(0)));
+    optimizer.step(rate_of(step));
+    position += x.size(0);
+    if (position == kRows) position = 0, ++epoch;
+  }
+  curve.param = params.data().to_vector<float>();
+  return curve;
+}
+
+// A model on the GPU with what trains it.
+struct OnGpu {
+  explicit OnGpu(const DenseFusedConfig& config, const Data& data)
+      : model(small_config()),
+        params((model.initialize(kSeed), model.parameter_slots())),
+        optimizer(config.optimizer, params) {
+    params.move_to(DeviceKind::kCuda);
+    optimizer.move_to(DeviceKind::kCuda);
+    fused.emplace(model.config(), config, params, optimizer, data.x_tensor(), data.y_tensor());
+  }
+  void queue(int first, int count) {
+    std::vector<float> rates;
+    for (int i = 0; i < count; ++i) rates.push_back(rate_of(first + i));
+    fused->queue(rates);
+  }
+  std::vector<float> param() const { return params.data().to(DeviceKind::kCpu).to_vector<float>(); }
+
+  Dense model;
+  FlatParams params;
+  Optimizer optimizer;
+  std::optional<DenseFused> fused;
+};
+
+TEST(DenseFused, FollowsAutogradOnTheCpu) {
+  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+  for (const float clip_norm : {0.0f, 0.2f}) {
+    const Curve want = train_on_cpu(clip_norm);
+    EXPECT_LT(want.loss[kSteps - 2], 0.8 * want.loss[0]) << "the steps learn nothing to compare";
+    OnGpu gpu(fused_config(clip_norm), make_data());
+    // The graph runs plainly, is captured, and is replayed; the rest goes step by step.
+    const std::vector<int> counts = {5, 5, 5, 3, 2};
+    int first = 0;
+    for (const int count : counts) gpu.queue(first, count), first += count;
+    ASSERT_EQ(first, kSteps);
+    EXPECT_EQ(gpu.fused->pending(), counts.size());
+    std::size_t step = 0;
+    for (const int count : counts) {
+      double sum = 0, samples = 0;
+      for (int i = 0; i < count; ++i, ++step) {
+        sum += want.loss[step] * want.samples[step];
+        samples += want.samples[step];
+      }
+      const DenseFused::Result got = gpu.fused->take();
+      EXPECT_EQ(got.steps, count);
+      EXPECT_EQ(static_cast<double>(got.samples), samples);
+      EXPECT_TRUE(got.all_finite);
+      // As in DeviceStep's test: float sums in another order.
+      EXPECT_NEAR(got.mean_loss, sum / samples, 1e-5 * (1 + sum / samples));
+      EXPECT_EQ(gpu.optimizer.step_count(), static_cast<std::int64_t>(step));
+      EXPECT_EQ(got.epoch, step / 5);
+      EXPECT_EQ(got.position, static_cast<std::int64_t>(step % 5) * kBatch);
+    }
+    const std::vector<float> param = gpu.param();
+    for (std::size_t i = 0; i < param.size(); ++i) ASSERT_NEAR(param[i], want.param[i], 2e-4) << i;
+  }
+}
+
+TEST(DenseFused, GoesOnWhereItIsSent) {
+  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+  const DenseFusedConfig config = fused_config(0);
+  OnGpu whole(config, make_data()), parts(config, make_data());
+  whole.queue(0, 5);
+  whole.queue(5, 4);
+  while (whole.fused->pending() > 0) whole.fused->take();
+  parts.queue(0, 3);
+  const DenseFused::Result place = parts.fused->take();
+  // Another object, with parameters and moments as they were saved.
+  DenseFused resumed(parts.model.config(), config, parts.params, parts.optimizer,
+                     make_data().x_tensor(), make_data().y_tensor());
+  resumed.seek(place.epoch, place.position, 3);
+  const std::vector<float> rates = {rate_of(3), rate_of(4), rate_of(5), rate_of(6)};
+  resumed.queue(rates);
+  resumed.take();
+  resumed.queue(std::vector<float>{rate_of(7), rate_of(8)});
+  resumed.take();
+  EXPECT_EQ(parts.param(), whole.param());
+  EXPECT_EQ(parts.optimizer.step_count(), 9);
+}
+
+TEST(DenseFused, SeesParametersChangedFromOutside) {
+  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+  OnGpu a(fused_config(0), make_data());
+  a.params.data().zero();
+  a.fused->seek(0, 0, 0);
+  a.queue(0, 1);
+  const Data data = make_data();
+  double want = 0;
+  const ShuffledOrder order(kSeed, 0, kRows);
+  for (std::uint32_t i = 0; i < kBatch; ++i) {
+    const double size = std::abs(static_cast<double>(data.y[order(i)])), delta = 0.8f;
+    want += size > delta ? delta * (size - delta / 2) : size * size / 2;
+  }
+  EXPECT_NEAR(a.fused->take().mean_loss, want / kBatch, 1e-6);
+}
+
+TEST(DenseFused, LeavesOutStepsThatAreNotFinite) {
+  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+  Data data = make_data();
+  data.y[7] = NAN;
+  OnGpu gpu(fused_config(0), data);
+  gpu.queue(0, 5);
+  const DenseFused::Result epoch = gpu.fused->take();
+  EXPECT_FALSE(epoch.all_finite);
+  EXPECT_TRUE(std::isfinite(epoch.mean_loss));
+  EXPECT_EQ(gpu.optimizer.step_count(), 4);
+  EXPECT_EQ(epoch.epoch, 1u);
+  for (const float v : gpu.param()) ASSERT_TRUE(std::isfinite(v));
+}
+
+TEST(DenseFused, SaysWhatItCannotDo) {
+  const auto refused = [](auto&& change, const std::string& word) {
+    DenseConfig model = small_config();
+    DenseFusedConfig config = fused_config(0);
+    change(model, config);
+    EXPECT_NE(DenseFused::problem(model, config).find(word), std::string::npos)
+        << DenseFused::problem(model, config);
+  };
+  EXPECT_EQ(DenseFused::problem(small_config(), fused_config(0)), "");
+  refused([](auto& m, auto&) { m.hidden = {512, 513}; }, "513");
+  refused([](auto& m, auto&) { m.hidden.assign(8, 4); }, "9");
+  refused([](auto& m, auto&) { m.inputs = 600; }, "600");
+  refused([](auto& m, auto&) { m.outputs = 2; }, "one output");
+  refused([](auto&, auto& c) { c.optimizer.kind = "sgd"; }, "sgd");
+  refused([](auto&, auto& c) { c.loss = kernels::LossKind::kBceWithLogits; }, "regression");
+}
+
+}  // namespace
+}  // namespace onpa::nn
