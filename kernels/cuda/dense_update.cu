@@ -219,6 +219,7 @@ __global__ void __launch_bounds__(kThreads) dense_update_kernel(const DensePlan 
     const double loss = sum_of(plan.row_loss, plan.row_blocks, warps);
     float scale = isfinite(loss) ? 1.0f : NAN;
     if constexpr (kPass == Pass::kUpdate) {
+      __syncthreads();  // `warps` is used again
       scale *= gpu::clipped_scale(1.0f, sum_of(plan.squares, plan.tiles, warps), plan.a.clip_norm);
     }
     if (isfinite(scale)) {
