@@ -1,8 +1,9 @@
 # Looks for a CUDA toolkit and switches CUDA on where there is one: sets ONPA_CUDA_FOUND and
 # ONPA_CUDA_TOOLKIT, enables the language and defines
 #   onpa_cuda_toolkit      headers of the toolkit, for every target that calls the run time
-#   onpa_cuda_libraries    what an executable with real kernels links: cudart (static), cuBLASLt
-set(ONPA_CUDA OFF CACHE STRING "Build the CUDA parts: AUTO (where a toolkit is found), ON or OFF")
+#   onpa_cuda_libraries    what an executable with real kernels links: cudart (static); cuBLASLt is
+#                          loaded at its first use
+set(ONPA_CUDA AUTO CACHE STRING "Build the CUDA parts: AUTO (where a toolkit is found), ON or OFF")
 set_property(CACHE ONPA_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(ONPA_CUDA_ARCHITECTURES "80-real;90" CACHE STRING
   "GPU architectures; one without -real also stores PTX, from which a driver builds for later GPUs")
@@ -85,4 +86,4 @@ target_include_directories(onpa_cuda_toolkit SYSTEM INTERFACE ${toolkit}/include
 target_compile_definitions(onpa_cuda_toolkit INTERFACE ONPA_CUDA=1)
 add_library(onpa_cuda_libraries INTERFACE)
 target_link_libraries(onpa_cuda_libraries INTERFACE
-  ${toolkit}/lib64/libcudart_static.a ${toolkit}/lib64/libcublasLt.so Threads::Threads ${CMAKE_DL_LIBS} rt)
+  ${toolkit}/lib64/libcudart_static.a Threads::Threads ${CMAKE_DL_LIBS} rt)

@@ -1,0 +1,96 @@
+// cuBLASLt loaded at the first call instead of at start: the library is hundreds of MiB, which
+// every start of the command would pay for, and a machine without a GPU need not have it.
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include "kernels/error.h"
+
+namespace {
+
+// By its soname, which finds what the system or LD_LIBRARY_PATH offers, then where it was built.
+void* library() {
+  static void* handle = [] {
+    for (const char* name : {ONPA_CUBLASLT_SONAME, ONPA_CUBLASLT_PATH}) {
+      if (void* found = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return found;
+    }
+    onpa::fail(onpa::ExitCode::kDevice, "cuBLASLt cannot be loaded: ", dlerror(),
+               "; put its folder into LD_LIBRARY_PATH, or use --device cpu");
+  }();
+  return handle;
+}
+
+template <class Function>
+Function* symbol(const char* name) {
+  void* found = dlsym(library(), name);
+  if (found == nullptr) {
+    onpa::fail(onpa::ExitCode::kDevice, "cuBLASLt lacks ", name, "; want version 13");
+  }
+  return reinterpret_cast<Function*>(found);
+}
+
+}  // namespace
+
+// The library's function of the same name, looked up once.
+#define FORWARD(function, ...)                                       \
+  static auto* const loaded = symbol<decltype(function)>(#function); \
+  return loaded(__VA_ARGS__)
+
+extern "C" {
+
+const char* cublasLtGetStatusString(cublasStatus_t status) {
+  FORWARD(cublasLtGetStatusString, status);
+}
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  FORWARD(cublasLtCreate, handle);
+}
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* made, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+  FORWARD(cublasLtMatmulDescCreate, made, compute, scale);
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t made) {
+  FORWARD(cublasLtMatmulDescDestroy, made);
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+  FORWARD(cublasLtMatmulDescSetAttribute, product, attribute, value, bytes);
+}
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* made, cudaDataType type,
+                                          uint64_t rows, uint64_t cols, int64_t ld) {
+  FORWARD(cublasLtMatrixLayoutCreate, made, type, rows, cols, ld);
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t made) {
+  FORWARD(cublasLtMatrixLayoutDestroy, made);
+}
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* made) {
+  FORWARD(cublasLtMatmulPreferenceCreate, made);
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t made) {
+  FORWARD(cublasLtMatmulPreferenceDestroy, made);
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void* value, size_t bytes) {
+  FORWARD(cublasLtMatmulPreferenceSetAttribute, preference, attribute, value, bytes);
+}
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int wanted,
+                                              cublasLtMatmulHeuristicResult_t results[],
+                                              int* count) {
+  FORWARD(cublasLtMatmulAlgoGetHeuristic, handle, product, a, b, c, d, preference, wanted, results,
+          count);
+}
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
+                              const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout,
+                              const void* b, cublasLtMatrixLayout_t b_layout, const void* beta,
+                              const void* c, cublasLtMatrixLayout_t c_layout, void* d,
+                              cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t* algorithm, void* workspace,
+                              size_t workspace_bytes, cudaStream_t stream) {
+  FORWARD(cublasLtMatmul, handle, product, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d,
+          d_layout, algorithm, workspace, workspace_bytes, stream);
+}
+
+}  // extern "C"
