@@ -111,6 +111,14 @@ Verb add_inspect(CLI::App& root, InspectArgs& a) {
   CLI::App* app = root.add_subcommand("inspect", "What a model, run, checkpoint or data set holds");
   app->add_option("path", a.path, "file, folder, a preset's name (passt-s, ...), or \"settings\"")
       ->required();
+  app->add_flag("--memory", a.memory, "device memory of a preset's training step; needs no GPU");
+  app->add_option("--batch", a.batch, "with --memory: clips")->check(CLI::Range(1, 1 << 20));
+  app->add_option("--seconds", a.seconds, "with --memory: length of a clip")
+      ->check(CLI::Range(0.1, 3600.0));
+  app->add_option("--precision", a.precision, "with --memory: bf16 or f32")
+      ->check(CLI::IsMember({"bf16", "f32"}));
+  app->add_option("--patchout-time", a.patchout_time, "with --memory: columns left out");
+  app->add_option("--patchout-freq", a.patchout_freq, "with --memory: rows left out");
   return {app, [&a] { return run_inspect(a); }};
 }
 

@@ -66,6 +66,11 @@ struct MelArgs {
 struct InspectArgs {
   // safetensors file, checkpoint, run or data set folder, a preset's name, or "settings"
   std::string path;
+  bool memory = false;  // of a training step of the preset on a GPU, planned without one
+  std::int64_t batch = 8;
+  double seconds = 30;
+  std::string precision = "bf16";                     // bf16 | f32
+  std::int64_t patchout_time = 0, patchout_freq = 0;  // columns and rows left out
 };
 
 struct EnvArgs {

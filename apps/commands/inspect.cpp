@@ -1,9 +1,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "apps/commands/commands.h"
+#include "apps/study/memory_report.h"
 #include "apps/study/predictor.h"
 #include "apps/study/train_state.h"
 #include "apps/support/config.h"
@@ -86,11 +88,36 @@ void inspect_data(const fs::path& folder) {
   fmt::print("with audio: {}\nfeatures: {}\nhash: {}\n{}\n", audio, features, data.hash, data.card);
 }
 
+// The time table grows with the clip, as that of published checkpoints for longer clips does.
+void inspect_memory(const InspectArgs& args) {
+  MemoryQuestion question;
+  question.model = nn::PasstConfig::preset(args.path);
+  const audio::MelConfig mel;
+  const auto samples = static_cast<std::int64_t>(std::llround(args.seconds * mel.rate_hz));
+  question.model.table_t =
+      std::max(question.model.table_t, question.model.grid_t(mel.frames(samples)));
+  question.model.outputs = 1;
+  question.batch = args.batch;
+  question.seconds = args.seconds;
+  question.dtype = args.precision == "f32" ? DType::kF32 : DType::kBF16;
+  question.patchout = {.time = args.patchout_time, .freq = args.patchout_freq, .unstructured = 0};
+  const MemoryReport report = plan_passt_memory(question);
+  fmt::print("{}: batch {} of {:g} s, {} tokens each, {}\n", args.path, args.batch, args.seconds,
+             report.tokens, args.precision);
+  constexpr double kGiB = 1 << 30;
+  for (const auto& [name, bytes] : report.bytes) {
+    fmt::print("{:<26} {:>9.3f} GiB\n", name, static_cast<double>(bytes) / kGiB);
+  }
+  fmt::print("{:<26} {:>9.3f} GiB\n", "total", static_cast<double>(report.total_bytes) / kGiB);
+}
+
 }  // namespace
 
 int run_inspect(const InspectArgs& args) {
   const fs::path path = args.path;
-  if (args.path == "settings") {
+  if (args.memory) {
+    inspect_memory(args);
+  } else if (args.path == "settings") {
     fmt::print("{}", describe_settings());
   } else if (!fs::exists(path)) {
     if (args.path.rfind("passt-", 0) != 0) {
