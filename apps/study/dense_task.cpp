@@ -40,16 +40,6 @@ class DenseTask : public TrainTask {
     cursor_ = cursor;
   }
 
-  bool next(std::uint64_t draw, Step& step) override {
-    HostBatch batch;
-    if (!next_batch(draw, batch)) return false;
-    step.loss = loss_of(batch.inputs[0], batch.inputs[1], draw);
-    step.samples = batch.samples;
-    step.cursor = batch.cursor;
-    return true;
-  }
-
-  bool trains_on_gpu() const override { return true; }
   bool next_batch(std::uint64_t, HostBatch& batch) override {
     const std::int64_t count = std::min(config_.train.batch_size, x_.size(0) - cursor_);
     if (count <= 0) return false;
@@ -65,10 +55,13 @@ class DenseTask : public TrainTask {
     return true;
   }
 
-  Tensor queue_loss(const std::vector<Tensor>& inputs) override {
+  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw) override {
     const Tensor& x = inputs[0];
     const DType dtype = model_.parameters().front().tensor.dtype();
-    return loss_of(dtype == x.dtype() ? x : x.to(dtype), inputs[1], 0);
+    const Tensor logits = model_.forward(dtype == x.dtype() ? x : x.to(dtype),
+                                         static_cast<std::uint64_t>(config_.train.seed), draw);
+    return ops::loss(logits, inputs[1], config_.loss(),
+                     static_cast<float>(config_.train.huber_delta));
   }
 
   std::int64_t batches_per_epoch() const override {
@@ -81,11 +74,6 @@ class DenseTask : public TrainTask {
   }
 
  private:
-  Tensor loss_of(const Tensor& x, const Tensor& y, std::uint64_t draw) const {
-    const Tensor logits = model_.forward(x, static_cast<std::uint64_t>(config_.train.seed), draw);
-    return ops::loss(logits, y, config_.loss(), static_cast<float>(config_.train.huber_delta));
-  }
-
   Config config_;
   const data::DataSet& data_;
   std::vector<std::int64_t> train_rows_, test_rows_;

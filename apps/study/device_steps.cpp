@@ -57,7 +57,7 @@ DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
     Tensor loss;
     {
       const MemoryCategory category("activations");
-      loss = task_.queue_loss(inputs);
+      loss = task_.loss(inputs, 0);
     }
     const MemoryCategory category("backward");
     backward(loss);
@@ -90,7 +90,7 @@ std::int64_t DeviceSteps::largest_batch(const HostBatch& batch, std::size_t free
     }
     const MemoryPlan plan = MemoryPlan::make([&] {
       params_.clear_grad();
-      backward(task_.queue_loss(inputs));
+      backward(task_.loss(inputs, 0));
     });
     (plan.bytes() <= free_bytes ? fits : too_many) = count;
   }

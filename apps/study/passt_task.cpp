@@ -37,28 +37,6 @@ class PasstTask : public TrainTask {
     loader_.start_epoch(epoch, cursor);
   }
 
-  bool next(std::uint64_t draw, Step& step) override {
-    data::AudioBatch batch;
-    if (!loader_.next(batch)) return false;
-    warn_of_cache(loader_);
-    const auto seed = static_cast<std::uint64_t>(config_.train.seed);
-    Tensor mel =
-        audio::log_mel_train(batch.wave, card_.mel, config_.mel_augment(), seed, draw, batch.ids);
-    Tensor target = batch.target;
-    standardize(target);
-    if (config_.data.mixup_alpha > 0) {
-      const auto plan = draw_mixup(mel.size(0), draw);
-      mel = audio::apply_mixup(mel, plan);
-      target = audio::apply_mixup(target, plan);
-    }
-    step.loss = loss_of(mel, target, draw);
-    step.samples = mel.size(0);
-    step.cursor = batch.next_cursor;
-    return true;
-  }
-
-  bool trains_on_gpu() const override { return true; }
-
   // Waveforms, targets, the front end's bank and masks, and with mixup its plan.
   bool next_batch(std::uint64_t draw, HostBatch& out) override {
     data::AudioBatch batch;
@@ -78,7 +56,7 @@ class PasstTask : public TrainTask {
     return true;
   }
 
-  Tensor queue_loss(const std::vector<Tensor>& inputs) override {
+  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw) override {
     const bool mixed = config_.data.mixup_alpha > 0;
     const DType dtype = model_.parameters().front().tensor.dtype();
     Tensor target = inputs[1];
@@ -90,7 +68,13 @@ class PasstTask : public TrainTask {
       if (dtype != DType::kF32) mel = mel.to(dtype);
       target = audio::apply_mixup(target, plan);
     }
-    return loss_of(mel, target, 0);
+    const nn::Patchout patchout = {.time = config_.train.patchout_time,
+                                   .freq = config_.train.patchout_freq,
+                                   .unstructured = config_.train.patchout_unstructured};
+    const nn::Passt::Output out =
+        model_.forward(mel, patchout, static_cast<std::uint64_t>(config_.train.seed), draw);
+    return ops::loss(out.logits, target, config_.loss(),
+                     static_cast<float>(config_.train.huber_delta));
   }
 
   std::int64_t batches_per_epoch() const override { return loader_.batches_per_epoch(); }
@@ -122,16 +106,6 @@ class PasstTask : public TrainTask {
   audio::MixupPlan draw_mixup(std::int64_t batch, std::uint64_t draw) const {
     return audio::draw_mixup(batch, static_cast<float>(config_.data.mixup_alpha),
                              static_cast<std::uint64_t>(config_.train.seed), draw);
-  }
-
-  Tensor loss_of(const Tensor& mel, const Tensor& target, std::uint64_t draw) const {
-    const nn::Patchout patchout = {.time = config_.train.patchout_time,
-                                   .freq = config_.train.patchout_freq,
-                                   .unstructured = config_.train.patchout_unstructured};
-    const nn::Passt::Output out =
-        model_.forward(mel, patchout, static_cast<std::uint64_t>(config_.train.seed), draw);
-    return ops::loss(out.logits, target, config_.loss(),
-                     static_cast<float>(config_.train.huber_delta));
   }
 
   static std::vector<std::int64_t> usable_rows(const data::DataSet& data, data::Split split) {

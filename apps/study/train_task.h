@@ -15,11 +15,11 @@
 
 namespace onpa::apps {
 
-/// A batch as the CPU prepares it for the GPU.
+/// A batch as the CPU prepares it.
 struct HostBatch {
-  std::vector<Tensor> inputs;  // in the order that queue_loss() takes them
+  std::vector<Tensor> inputs;  // in the order that TrainTask::loss() takes them
   std::int64_t samples = 0;
-  std::int64_t cursor = 0;  // as TrainTask::Step::cursor
+  std::int64_t cursor = 0;  // where the epoch goes on after it
 };
 
 class TrainTask {
@@ -30,23 +30,15 @@ class TrainTask {
   /// What is to be written with the weights; its scales are fitted to the train split.
   virtual const ModelCard& card() const = 0;
 
-  /// Starts an epoch at `cursor`: 0, or Step::cursor of the last batch that was used.
+  /// Starts an epoch at `cursor`: 0, or HostBatch::cursor of the last batch that was used.
   virtual void start_epoch(std::uint64_t epoch, std::int64_t cursor) = 0;
-  struct Step {
-    Tensor loss;  // (1), differentiable
-    std::int64_t samples = 0;
-    std::int64_t cursor = 0;
-  };
-  /// The loss of the next batch, or false at the epoch's end. Random draws depend on (train.seed,
-  /// `draw`, sample). Throws Error (kBadData) when too many tracks cannot be read.
-  virtual bool next(std::uint64_t draw, Step& step) = 0;
-  /// The GPU's way to the same loss, for tasks that have one, in two halves: the next batch with
-  /// all that the CPU draws for it, and the work on copies of its inputs on the GPU, in the model's
-  /// dtype. The second must do the same for all batches of equal shapes; draws on the GPU take
-  /// their step from the module's step_state().
-  virtual bool trains_on_gpu() const { return false; }
-  virtual bool next_batch(std::uint64_t /*draw*/, HostBatch& /*batch*/) { return false; }
-  virtual Tensor queue_loss(const std::vector<Tensor>& /*inputs*/) { return {}; }
+  /// The next batch with all that the CPU draws for it, or false at the epoch's end. Draws depend
+  /// on (train.seed, `draw`, sample). Throws Error (kBadData) when too many tracks cannot be read.
+  virtual bool next_batch(std::uint64_t draw, HostBatch& batch) = 0;
+  /// The loss (1), differentiable, of a batch's inputs where the model is. On the GPU it must do
+  /// the same for all batches of equal shapes: draws there take their step from the module's
+  /// step_state() instead of `draw`.
+  virtual Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw) = 0;
 
   /// Upper bound: bad files can make an epoch shorter.
   virtual std::int64_t batches_per_epoch() const = 0;

@@ -29,16 +29,10 @@ bool is_disk_error(const Error& error) {
 }
 
 // Whether `device` (auto, cpu or cuda) means the GPU. Throws Error (kDevice) if it must and cannot.
-bool use_gpu(const std::string& device, const TrainTask& task) {
+bool use_gpu(const std::string& device) {
   if (device == "cpu") return false;
-  if (device == "cuda") {
-    require_cuda();
-    if (!task.trains_on_gpu()) {
-      fail(ExitCode::kDevice, "this model does not train on the GPU; use --device cpu");
-    }
-    return true;
-  }
-  return task.trains_on_gpu() && cuda_problem().empty();
+  if (device == "cuda") require_cuda();
+  return cuda_problem().empty();
 }
 
 }  // namespace
@@ -131,7 +125,7 @@ void TrainingRun::begin() {
     average_.emplace(params_);  // starts as a copy of the weights, so they must be there
     if (found) restore_average(found->content, params_, *average_);
   }
-  if (use_gpu(options_.device, *task_)) move_to_gpu();
+  if (use_gpu(options_.device)) move_to_gpu();
   state_.data = std::filesystem::absolute(options_.data).lexically_normal().string();
   state_.data_hash = data_.hash;
   run_.write_text("config.resolved.toml", to_toml(config_));

@@ -77,13 +77,14 @@ bool TrainingRun::step() {
   std::int64_t passes = 0, samples = 0, cursor = state_.cursor;
   for (; passes < config_.train.accumulate; ++passes) {
     const std::int64_t draw = state_.step * config_.train.accumulate + passes;
-    TrainTask::Step part;
-    if (!task_->next(static_cast<std::uint64_t>(draw), part)) break;
-    const double value = part.loss.item();
+    HostBatch batch;
+    if (!task_->next_batch(static_cast<std::uint64_t>(draw), batch)) break;
+    const Tensor part = task_->loss(batch.inputs, static_cast<std::uint64_t>(draw));
+    const double value = part.item();
     loss += value;
-    if (std::isfinite(value)) backward(part.loss);
-    cursor = part.cursor;
-    samples += part.samples;
+    if (std::isfinite(value)) backward(part);
+    cursor = batch.cursor;
+    samples += batch.samples;
   }
   if (passes == 0) return false;
   // Nothing of the state changes before all passes are through: an error in between leaves a state
