@@ -35,6 +35,9 @@ void Downloader::fetch(const Tensor&) {}
 std::size_t Downloader::pending() const {
   return 0;
 }
+bool Downloader::ready() const {
+  return false;
+}
 void Downloader::take(void*, std::size_t) {}
 
 }  // namespace onpa

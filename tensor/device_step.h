@@ -66,6 +66,8 @@ class Downloader {
   void fetch(const Tensor& from);
   /// Fetches that take() has not returned.
   std::size_t pending() const;
+  /// Whether take() would return at once.
+  bool ready() const;
   /// Waits for the oldest fetch and copies its bytes to `to`.
   void take(void* to, std::size_t bytes);
 

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/study/cpu_steps.h"
+#include "apps/study/device_steps.h"
 #include "apps/support/environment.h"
 #include "apps/support/log.h"
 #include "apps/support/stop_signal.h"
@@ -89,13 +91,19 @@ void TrainingRun::resume_from(const nn::FoundCheckpoint& found) {
                found.folder.string());
 }
 
-// From here on the model, its gradients and the optimizer's state are on the GPU.
-void TrainingRun::move_to_gpu() {
+// From here on the model, its gradients and the optimizer's state are where steps are taken.
+void TrainingRun::choose_device() {
+  const StepParts parts = {config_, *task_, params_, optimizer_,
+                           [this](std::int64_t step) { return scheduled_lr(step); }};
+  if (!use_gpu(options_.device)) {
+    steps_ = std::make_unique<CpuSteps>(parts);
+    return;
+  }
   const DType dtype = config_.train.precision == "f32" ? DType::kF32 : DType::kBF16;
   params_.move_to(DeviceKind::kCuda, dtype);
   optimizer_.move_to(DeviceKind::kCuda);
   if (average_) average_->move_to(DeviceKind::kCuda);
-  gpu_ = std::make_unique<DeviceSteps>(*task_, params_, optimizer_);
+  steps_ = std::make_unique<DeviceSteps>(parts);
   const CudaDevice device = cuda_device();
   spdlog::info("on {} ({} MiB free), computing in {}", device.name, device.free_bytes >> 20,
                name_of(dtype));
@@ -125,7 +133,7 @@ void TrainingRun::begin() {
     average_.emplace(params_);  // starts as a copy of the weights, so they must be there
     if (found) restore_average(found->content, params_, *average_);
   }
-  if (use_gpu(options_.device)) move_to_gpu();
+  choose_device();
   state_.data = std::filesystem::absolute(options_.data).lexically_normal().string();
   state_.data_hash = data_.hash;
   run_.write_text("config.resolved.toml", to_toml(config_));

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "apps/study/device_steps.h"
 #include "apps/study/metrics.h"
+#include "apps/study/step_taker.h"
 #include "apps/study/train_state.h"
 #include "apps/study/train_task.h"
 #include "apps/study/trainer.h"
@@ -29,6 +29,7 @@ class TrainingRun {
   void begin();
   void resume_from(const nn::FoundCheckpoint& found);
   void check_same_model(const nn::FoundCheckpoint& found) const;
+  void choose_device();
   void train_epochs();
   void close_epoch();
   bool save();
@@ -38,13 +39,11 @@ class TrainingRun {
 
   // training_steps.cpp: within an epoch, and evaluation
   bool run_epoch();
-  bool step();
-  bool step_on_gpu();
-  void move_to_gpu();
-  double scheduled_lr() const;
-  void finish_step(double loss, double norm);
-  void skip_step(double loss);
-  void report_step(double loss);
+  std::int64_t steps_to_stop() const;
+  double scheduled_lr(std::int64_t step) const;
+  void count_step(const StepResult& step);
+  void skip_step(const StepResult& step);
+  void report_step(const StepResult& step);
   void start_window();
   ProgressState window_state() const;
   bool evaluate();
@@ -65,7 +64,7 @@ class TrainingRun {
   FlatParams params_;
   nn::Optimizer optimizer_;
   std::optional<nn::AveragedParams> average_;
-  std::unique_ptr<DeviceSteps> gpu_;  // null: training on the CPU
+  std::unique_ptr<StepTaker> steps_;
   std::optional<MetricsLog> metrics_;
   std::optional<EventWriter> events_;
   Progress progress_;
@@ -74,7 +73,7 @@ class TrainingRun {
   bool changed_ = false;      // since the newest checkpoint
   bool save_failed_ = false;  // the last time
   bool log_failed_ = false;
-  double lr_ = 0, grad_norm_ = 0;
+  double lr_ = 0;
   RegressionMetrics last_test_;
 
   // since the last line of metrics

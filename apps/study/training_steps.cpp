@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <fstream>
+#include <limits>
 
 #include "apps/study/training_run.h"
 #include "apps/support/log.h"
 #include "apps/support/stop_signal.h"
 #include "kernels/error.h"
 #include "nn/schedule.h"
-#include "tensor/autograd.h"
 
 namespace onpa::apps {
 namespace {
@@ -52,107 +51,65 @@ double monotonic_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Steps that may be taken before something is due that needs the state after one of them.
+std::int64_t TrainingRun::steps_to_stop() const {
+  std::int64_t steps = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t last = config_.train.max_steps, every = config_.train.checkpoint_steps;
+  if (last > 0) steps = std::max<std::int64_t>(0, last - state_.step);
+  if (every > 0) steps = std::min(steps, every - state_.step % every);
+  return steps;
+}
+
 // Runs the epoch from state_.cursor; false if it was left before its end.
 bool TrainingRun::run_epoch() {
-  task_->start_epoch(static_cast<std::uint64_t>(state_.epoch), state_.cursor);
+  steps_->start_epoch(state_.epoch, state_.cursor, state_.step);
   task_->module().train(true);
   start_window();
   while (true) {
-    if (stop_requested() || out_of_steps()) return false;
+    const std::int64_t limit = stop_requested() ? 0 : steps_to_stop();
     const double begin = monotonic_seconds();
-    const bool stepped = step();
+    const std::vector<StepResult> taken = steps_->take(limit);
+    for (const StepResult& step : taken) count_step(step);
     state_.train_seconds += monotonic_seconds() - begin;
-    if (!stepped) return true;
+    if (taken.empty()) return limit > 0;
     if (config_.train.checkpoint_steps > 0 && state_.step % config_.train.checkpoint_steps == 0) {
       save();
     }
   }
 }
 
-// One optimizer step over up to `accumulate` forward passes; false when the epoch has none left.
-bool TrainingRun::step() {
-  if (gpu_) return step_on_gpu();
-  params_.clear_grad();
-  double loss = 0;
-  std::int64_t passes = 0, samples = 0, cursor = state_.cursor;
-  for (; passes < config_.train.accumulate; ++passes) {
-    const std::int64_t draw = state_.step * config_.train.accumulate + passes;
-    HostBatch batch;
-    if (!task_->next_batch(static_cast<std::uint64_t>(draw), batch)) break;
-    const Tensor part = task_->loss(batch.inputs, static_cast<std::uint64_t>(draw));
-    const double value = part.item();
-    loss += value;
-    if (std::isfinite(value)) backward(part);
-    cursor = batch.cursor;
-    samples += batch.samples;
-  }
-  if (passes == 0) return false;
-  // Nothing of the state changes before all passes are through: an error in between leaves a state
-  // that can be saved.
-  state_.cursor = cursor;
-  state_.samples += samples;
-  window_.samples += samples;
-  changed_ = true;
-  lr_ = scheduled_lr();
-  double norm = std::nan("");
-  if (std::isfinite(loss)) {
-    params_.finish_grad();
-    norm = optimizer_.step(static_cast<float>(lr_), 1.0f / static_cast<float>(passes));
-  }
-  finish_step(loss / static_cast<double>(passes), norm);
-  return true;
-}
-
-// As step(); the GPU itself leaves out an update whose gradient is not finite.
-bool TrainingRun::step_on_gpu() {
-  std::int64_t passes = 0, samples = 0, cursor = state_.cursor;
-  for (; passes < config_.train.accumulate; ++passes) {
-    const std::int64_t draw = state_.step * config_.train.accumulate + passes;
-    HostBatch batch;
-    if (!task_->next_batch(static_cast<std::uint64_t>(draw), batch)) break;
-    gpu_->queue_pass(batch, static_cast<std::uint64_t>(draw), passes == 0);
-    cursor = batch.cursor;
-    samples += batch.samples;
-  }
-  if (passes == 0) return false;
-  lr_ = scheduled_lr();
-  gpu_->queue_update(lr_, passes);
-  const DeviceSteps::Result result = gpu_->wait();
-  state_.cursor = cursor;
-  state_.samples += samples;
-  window_.samples += samples;
-  changed_ = true;
-  finish_step(result.loss, result.norm);
-  return true;
-}
-
-double TrainingRun::scheduled_lr() const {
-  const double within = static_cast<double>(state_.step - state_.epoch_first_step) /
+double TrainingRun::scheduled_lr(std::int64_t step) const {
+  const double within = static_cast<double>(step - state_.epoch_first_step) /
                         static_cast<double>(std::max<std::int64_t>(1, steps_per_epoch()));
   const double epoch = static_cast<double>(state_.epoch) + std::min(within, 1.0);
   return config_.train.lr * nn::lr_multiplier(config_.lr_schedule(), epoch);
 }
 
-// Counts a step whose update has been made, or left out where `norm` is not finite.
-void TrainingRun::finish_step(double loss, double norm) {
-  grad_norm_ = norm;
+void TrainingRun::count_step(const StepResult& step) {
+  lr_ = scheduled_lr(state_.step);
   ++state_.step;
-  if (std::isfinite(grad_norm_)) {
+  state_.cursor = step.cursor;
+  state_.samples += step.samples;
+  window_.samples += step.samples;
+  changed_ = true;
+  if (step.updated) {
     state_.nonfinite_run = 0;
     if (config_.average.kind == "ema") {
       average_->update_ema(config_.average.ema_decay);
     }
   } else {
-    skip_step(loss);
+    skip_step(step);
   }
-  report_step(loss);
+  report_step(step);
 }
 
-void TrainingRun::skip_step(double loss) {
+void TrainingRun::skip_step(const StepResult& step) {
   ++state_.nonfinite_run;
   ++state_.nonfinite_total;
   progress_.clear();
-  spdlog::warn("step {}: loss {}, gradient norm {}: step skipped", state_.step, loss, grad_norm_);
+  const std::string norm =
+      step.grad_norm ? fmt::format(", gradient norm {}", *step.grad_norm) : std::string();
+  spdlog::warn("step {}: loss {}{}: step skipped", state_.step, step.loss, norm);
   if (state_.nonfinite_run >= config_.train.max_nonfinite) {
     fail(ExitCode::kDiverged, "diverged: ", state_.nonfinite_run,
          " steps in a row without a finite loss and gradient, the last one step ", state_.step,
@@ -163,7 +120,7 @@ void TrainingRun::skip_step(double loss) {
 void TrainingRun::start_window() {
   window_ = {};
   window_.begin_seconds = monotonic_seconds();
-  window_.wait_seconds = task_->wait_seconds();
+  window_.wait_seconds = steps_->wait_seconds();
 }
 
 ProgressState TrainingRun::window_state() const {
@@ -177,27 +134,26 @@ ProgressState TrainingRun::window_state() const {
   out.loss = window_.loss / steps;
   out.lr = lr_;
   out.clips_per_second = static_cast<double>(window_.samples) / seconds;
-  out.wait_fraction = (task_->wait_seconds() - window_.wait_seconds) / seconds;
+  out.wait_fraction = (steps_->wait_seconds() - window_.wait_seconds) / seconds;
   out.memory_bytes = resident_bytes();
   out.eta_seconds = static_cast<double>(out.total_steps - out.step) * seconds / steps;
   return out;
 }
 
-void TrainingRun::report_step(double loss) {
+void TrainingRun::report_step(const StepResult& step) {
   ++window_.steps;
-  window_.loss += loss;
+  window_.loss += step.loss;
   const bool line = state_.step % config_.train.log_steps == 0;
   if (!line && !progress_.wants_update()) return;
   const ProgressState now = window_state();
   progress_.update(now, line);
   if (!line) return;
-  log({{"epoch", static_cast<double>(now.epoch)},
-       {"loss", now.loss},
-       {"lr", lr_},
-       {"grad_norm", grad_norm_},
-       {"clips_per_second", now.clips_per_second},
-       {"data_wait", now.wait_fraction},
-       {"memory_bytes", now.memory_bytes}});
+  Metrics metrics = {{"epoch", static_cast<double>(now.epoch)}, {"loss", now.loss}, {"lr", lr_}};
+  if (step.grad_norm) metrics.emplace_back("grad_norm", *step.grad_norm);
+  metrics.insert(metrics.end(), {{"clips_per_second", now.clips_per_second},
+                                 {"data_wait", now.wait_fraction},
+                                 {"memory_bytes", now.memory_bytes}});
+  log(metrics);
   start_window();
 }
 

@@ -26,6 +26,15 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record(cudaStream_t stream) { ONPA_CUDA_CHECK(cudaEventRecord(event_, stream)); }
+  bool reached() const {
+    const cudaError_t error = cudaEventQuery(event_);
+    if (error == cudaErrorNotReady) {
+      cudaGetLastError();  // or the next launch takes it for its own error
+      return false;
+    }
+    ONPA_CUDA_CHECK(error);
+    return true;
+  }
   void wait_on_host() { ONPA_CUDA_CHECK(cudaEventSynchronize(event_)); }
   void wait_on(cudaStream_t stream) { ONPA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0)); }
 
@@ -191,6 +200,10 @@ void Downloader::fetch(const Tensor& from) {
 
 std::size_t Downloader::pending() const {
   return state_->waiting.size();
+}
+
+bool Downloader::ready() const {
+  return !state_->waiting.empty() && state_->waiting.front()->done.reached();
 }
 
 void Downloader::take(void* to, std::size_t bytes) {

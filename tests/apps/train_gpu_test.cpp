@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "apps/study/trainer.h"
+#include "data/loader.h"
 #include "kernels/error.h"
 #include "kernels/scalar.h"
 #include "tensor/device.h"
@@ -147,6 +148,30 @@ TEST_F(TrainGpuPasst, Bf16StaysNearTheCpu) {
   ASSERT_EQ(train("cpu", "cpu", {}), 0);
   ASSERT_EQ(train("gpu", "cuda", {}), 0);
   EXPECT_LT(difference("cpu", "gpu").mean, 5e-4);
+}
+
+// Batches are loaded while the step before them runs. One that cannot be must not cost that step,
+// nor may one that was loaded and not used be lost.
+TEST_F(TrainGpuPasst, BadFilesKeepTheStepsBefore) {
+  const std::vector<std::string> set = {"train.epochs=1", "data.max_bad_fraction=0"};
+  ASSERT_EQ(train("never_bad", "cuda", set), 0);
+  // Of eight rows in batches of three the last is in the third batch.
+  const std::vector<std::int64_t> rows = feature_data(10).indices(data::Split::kTrain);
+  const std::vector<std::int64_t> order = data::epoch_order(std::ssize(rows), 1, 0, true);
+  const std::int64_t row = rows[static_cast<std::size_t>(order.back())];
+  const fs::path file = folder_ / "audio" / ("track" + std::to_string(row) + ".mp3");
+  const std::string good = read_bytes(file);
+  write_bytes(file, "gone bad");
+  try {
+    train("repaired", "cuda", set);
+    ADD_FAILURE() << "the bad file was not met";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kBadData) << error.what();
+  }
+  EXPECT_TRUE(fs::exists(folder_ / "repaired" / "checkpoints" / "step_00000002"));
+  write_bytes(file, good);
+  ASSERT_EQ(train("repaired", "cuda", set), 0);
+  EXPECT_TRUE(last_weights(folder_ / "repaired") == last_weights(folder_ / "never_bad"));
 }
 
 TEST(TrainDevice, NoGpuIsADeviceError) {

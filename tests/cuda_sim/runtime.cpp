@@ -385,6 +385,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   sim::drain_until(event, event->asked);
   return cudaSuccess;
 }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const Lock lock(device().mutex);
+  return event->reached < event->asked ? cudaErrorNotReady : cudaSuccess;
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   const Lock lock(device().mutex);
   sim::detail::enqueue(stream, [event, record = event->asked] { sim::drain_until(event, record); });

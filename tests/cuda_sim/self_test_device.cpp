@@ -68,10 +68,12 @@ TEST(SimDevice, EventsOrderStreams) {
   cudaStreamSynchronize(b.stream);
   cudaMemcpyAsync(device, &host[0], sizeof(int), cudaMemcpyHostToDevice, a.stream);
   cudaEventRecord(event, a.stream);
+  EXPECT_EQ(cudaEventQuery(event), cudaErrorNotReady);
   cudaStreamWaitEvent(b.stream, event, 0);
   cudaMemcpyAsync(&host[1], device, sizeof(int), cudaMemcpyDeviceToHost, b.stream);
   cudaStreamSynchronize(b.stream);  // runs a's copy first
   EXPECT_EQ(host[1], 7);
+  EXPECT_EQ(cudaEventQuery(event), cudaSuccess);
 
   // Without the event the order between the streams is not kept.
   host[0] = 8;
