@@ -101,16 +101,22 @@ kernels::MelFwd<float, Out> mel_args(const Tensor& wave, const MelConfig& config
           .std = config.std};
 }
 
-template <class Dev>
-void start(Dev dev, const Tensor& wave, const MelConfig& config, const MelInputs& inputs,
-           const Tensor& y) {
-  if constexpr (std::is_same_v<Dev, kernels::Cuda>) {
-    if (y.dtype() == DType::kBF16) {
-      kernels::mel_fwd(dev, mel_args<bf16>(wave, config, inputs, y));
-      return;
-    }
-  }
-  kernels::mel_fwd(dev, mel_args<float>(wave, config, inputs, y));
+// bf16 comes from the GPU alone.
+template <class Dev, class Out>
+constexpr bool kWrites = std::is_same_v<Out, float> || std::is_same_v<Dev, kernels::Cuda>;
+
+template <class Out>
+void start(const Tensor& wave, const MelConfig& config, const MelInputs& inputs, const Tensor& y) {
+  auto args = mel_args<Out>(wave, config, inputs, y);
+  const Tensor scratch = workspace(wave.device(), [&](auto dev) {
+    std::size_t bytes = 0;
+    if constexpr (kWrites<decltype(dev), Out>) bytes = kernels::mel_fwd_workspace_bytes(dev, args);
+    return bytes;
+  });
+  if (scratch.defined()) args.workspace = scratch.bytes();
+  on_device(wave.device(), [&](auto dev) {
+    if constexpr (kWrites<decltype(dev), Out>) kernels::mel_fwd(dev, args);
+  });
 }
 
 }  // namespace
@@ -154,7 +160,11 @@ Tensor log_mel_device(const Tensor& wave, const MelConfig& config, const MelInpu
              "log_mel: ", name_of(dtype), " out, want f32, or bf16 on the GPU");
   const Tensor y =
       Tensor::empty({wave.size(0), config.mels, config.frames(wave.size(1))}, dtype, wave.device());
-  on_device(wave.device(), [&](auto dev) { start(dev, wave, config, inputs, y); });
+  if (dtype == DType::kBF16) {
+    start<bf16>(wave, config, inputs, y);
+  } else {
+    start<float>(wave, config, inputs, y);
+  }
   return y;
 }
 

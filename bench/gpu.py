@@ -24,7 +24,7 @@ SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 
 def environment(bin_folder: pathlib.Path) -> dict[str, str]:
-    """Lets the programs find the pack's libraries and, where the system has it elsewhere, cuBLASLt."""
+    """Lets the programs find the pack's libraries and, where the system has them elsewhere, cuBLASLt and cuFFT."""
     folders = [str(bin_folder.parent / "lib")]
     homes = [os.environ.get("ONPA_CUDA_HOME"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
     candidates = [f"{home}/lib64" for home in homes if home]
@@ -32,7 +32,9 @@ def environment(bin_folder: pathlib.Path) -> dict[str, str]:
     for python in filter(None, {shutil.which("python3"), os.environ.get("ONPA_PYTHON"), sys.executable}):
         for prefix in {pathlib.Path(python).parent.parent, pathlib.Path(python).resolve().parent.parent}:
             candidates += sorted(glob.glob(str(prefix / pattern)))
-    folders += [c for c in candidates if glob.glob(f"{c}/libcublasLt.so.13")][:1]
+    for library in ("libcublasLt.so.13", "libcufft.so.12"):
+        if not any(glob.glob(f"{folder}/{library}") for folder in folders):
+            folders += [c for c in candidates if glob.glob(f"{c}/{library}")][:1]
     before = [p for p in [os.environ.get("LD_LIBRARY_PATH")] if p]
     env = {**os.environ, "LD_LIBRARY_PATH": ":".join(folders + before)}
     # The system's own C++ library serves best, if it is there and new enough.

@@ -3,6 +3,7 @@
 // torchaudio.compliance.kaldi.get_mel_banks.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -50,13 +51,23 @@ struct MelFwd {
   MelBankView bank;
   const MelMask* mask;          // (batch) or null
   std::int64_t batch, samples;  // samples > 514: reflection needs samples - 1 > n_fft / 2
-  std::int64_t mels, frames;    // mels <= 1024 on the GPU; frames = 1 + (samples - 1) / hop
+  std::int64_t mels, frames;    // frames = 1 + (samples - 1) / hop
   std::int64_t win, hop;        // win <= 1024
   float preemphasis, log_offset, mean, std;
+  void* workspace = nullptr;  // mel_fwd_workspace_bytes() of device memory, 16-byte aligned
 };
 void mel_fwd(Cpu, const MelFwd<>&);
 /// In is float or std::int16_t, Out float or bf16.
 template <class In, class Out>
 void mel_fwd(Cuda, const MelFwd<In, Out>&);
+
+/// Bytes of MelFwd::workspace; pointers are ignored. 0 on the CPU, and on the GPU where the fused
+/// kernel's shared memory suffices (572 bands at PaSST's window and hop, 406 at any); beyond, cuFFT
+/// takes over with up to 16 MiB.
+inline std::size_t mel_fwd_workspace_bytes(Cpu, const MelFwd<>&) {
+  return 0;
+}
+template <class In, class Out>
+std::size_t mel_fwd_workspace_bytes(Cuda, const MelFwd<In, Out>&);
 
 }  // namespace onpa::kernels

@@ -1,8 +1,8 @@
 # Looks for a CUDA toolkit and switches CUDA on where there is one: sets ONPA_CUDA_FOUND and
 # ONPA_CUDA_TOOLKIT, enables the language and defines
 #   onpa_cuda_toolkit      headers of the toolkit, for every target that calls the run time
-#   onpa_cuda_libraries    what an executable with real kernels links: cudart (static); cuBLASLt is
-#                          loaded at its first use
+#   onpa_cuda_libraries    what an executable with real kernels links: cudart (static); cuBLASLt
+#                          and cuFFT are loaded at their first use
 set(ONPA_CUDA AUTO CACHE STRING "Build the CUDA parts: AUTO (where a toolkit is found), ON or OFF")
 set_property(CACHE ONPA_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(ONPA_CUDA_ARCHITECTURES "80-real;90" CACHE STRING
@@ -37,8 +37,8 @@ set(toolkit)
 set(reasons)
 foreach(candidate ${candidates})
   set(lacking)
-  foreach(file bin/nvcc include/cuda_runtime.h include/cublasLt.h lib64/libcudart_static.a
-      lib64/libcublasLt.so)
+  foreach(file bin/nvcc include/cuda_runtime.h include/cublasLt.h include/cufft.h
+      lib64/libcudart_static.a lib64/libcublasLt.so lib64/libcufft.so)
     if(NOT EXISTS ${candidate}/${file})
       list(APPEND lacking ${file})
     endif()

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # gpu_pack.sh BUILD PACK: copies the GPU tests and benchmarks of a build folder, and the libraries that
-# they need beside libc, cudart (linked in) and cuBLASLt, into the folder PACK, which runs anywhere
-# with an NVIDIA driver, cuBLASLt 13 and Python 3 (PACK/run), and packs it as PACK/onpa-gpu.tar.gz.
+# they need beside libc, cudart (linked in), cuBLASLt and cuFFT, into the folder PACK, which runs
+# anywhere with an NVIDIA driver, CUDA 13's cuBLASLt, Python 3 and, for one way to a mel spectrogram,
+# cuFFT 12 (PACK/run), and packs it as PACK/onpa-gpu.tar.gz.
 set -euo pipefail
 build=$1 pack=$2
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

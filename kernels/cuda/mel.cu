@@ -1,8 +1,9 @@
 #include "kernels/mel.h"
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mel_cufft.h"
 #include "kernels/cuda/mel_fft.cuh"
-#include "kernels/error.h"
+#include "kernels/cuda/mel_wave.cuh"
 #include "kernels/scalar.h"
 
 namespace onpa::kernels {
@@ -11,12 +12,12 @@ namespace {
 using gpu::kWarp;
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kMaxFrames = 16;                       // of a block
-constexpr int kTilePitch = kMaxFrames + 1;           // odd: lanes write a column of the tile
-constexpr int kPad = static_cast<int>(kMelFft) / 2;  // samples reflected on either side
-constexpr std::int64_t kMaxMels = 1024;
+constexpr int kMaxFrames = 16;              // of a block
+constexpr int kTilePitch = kMaxFrames + 1;  // odd: lanes write a column of the tile
 // Samples that a block stages at most, unless one frame alone takes more.
 constexpr std::int64_t kMaxSpan = 8192;
+// Shared memory of a block on every GPU from compute capability 8.0 on.
+constexpr std::size_t kMaxSmemBytes = 99 << 10;
 
 // How a block sees its part of a clip.
 struct Frames {
@@ -36,41 +37,20 @@ Frames frames_of(const MelFwd<In, Out>& a) {
           static_cast<int>((per_block - 1) * a.hop + width)};
 }
 
-GPU_FN float sample(const float* x, std::int64_t i) {
-  return x[i];
-}
-GPU_FN float sample(const std::int16_t* x, std::int64_t i) {
-  return static_cast<float>(x[i]) * 0x1p-15f;
-}
-
-// y[i] = x[i + 1] - c x[i] for i in [first, first + count), reflected at 0 and at samples - 2; 0
-// beyond the reflection, where only frames that the clip does not have would read.
+// y[i]: pre-emphasised sample first + i, for i < count.
 template <class In>
 GPU_FN void stage_samples(const In* x, std::int64_t samples, float c, std::int64_t first, int count,
                           float* y) {
-  const std::int64_t length = samples - 1;
   for (int i = threadIdx.x; i < count; i += kThreads) {
-    std::int64_t at = first + i;
-    if (at < 0) at = -at;
-    if (at >= length) at = 2 * (length - 1) - at;
-    y[i] = at < 0 ? 0.0f : fmaf(-c, sample(x, at), sample(x, at + 1));
+    y[i] = gpu::pre_emphasised(x, samples, c, first + i);
   }
 }
 
-// Half of the symmetric Hann window (the split of the spectrum averages two points), zero around
-// it. sin^2 of at most a quarter turn loses nothing.
+// Half of the window (the split of the spectrum averages two points), zero around it.
 GPU_FN void stage_window(int win, const Frames& f, float* window) {
   const int left = static_cast<int>(kMelFft - win) / 2;
   for (int i = threadIdx.x; i < f.width; i += kThreads) {
-    const int at = f.begin + i - left, back = win - 1 - at;
-    float value = 0;
-    if (win == 1) {
-      value = at == 0 ? 0.5f : 0.0f;
-    } else if (at >= 0 && back >= 0) {
-      const float s = sinpif(static_cast<float>(min(at, back)) / static_cast<float>(win - 1));
-      value = 0.5f * s * s;
-    }
-    window[i] = value;
+    window[i] = 0.5f * gpu::hann(win, f.begin + i - left);
   }
 }
 
@@ -112,8 +92,7 @@ GPU_FN void fill_column(const MelFwd<In, Out>& a, const MelMask& mask, int frame
     float sum = 0;
     for (int k = 0; k < bins; ++k) sum = fmaf(weight[k], power[gpu::fft_place(first + k)], sum);
     const bool masked = frame_masked || (m >= mask.f0 && m < mask.f0 + mask.f_len);
-    const float value = masked ? 0.0f : logf(sum + a.log_offset);
-    column[m * kTilePitch] = (value - a.mean) * scale;
+    column[m * kTilePitch] = gpu::mel_cell(sum, masked, a.log_offset, a.mean, scale);
   }
 }
 
@@ -132,8 +111,8 @@ __global__ void __launch_bounds__(kThreads, 2) mel_kernel(MelFwd<In, Out> a, Fra
   const int t0 = static_cast<int>(blockIdx.x - clip * f.groups) * f.per_block;
   const int used = static_cast<int>(min(std::int64_t{f.per_block}, a.frames - t0));
 
-  stage_samples(a.wave + clip * a.samples, a.samples, a.preemphasis, t0 * a.hop + f.begin - kPad,
-                f.span, samples);
+  stage_samples(a.wave + clip * a.samples, a.samples, a.preemphasis,
+                t0 * a.hop + f.begin - gpu::kMelPad, f.span, samples);
   stage_window(static_cast<int>(a.win), f, window);
   __syncthreads();
 
@@ -157,23 +136,40 @@ __global__ void __launch_bounds__(kThreads, 2) mel_kernel(MelFwd<In, Out> a, Fra
   }
 }
 
+template <class In, class Out>
+std::size_t smem_bytes(const MelFwd<In, Out>& a, const Frames& f) {
+  return gpu::carved_bytes<float>(static_cast<std::size_t>(f.span)) +
+         gpu::carved_bytes<float>(static_cast<std::size_t>(f.width)) +
+         gpu::carved_bytes<float2>(kWarps * gpu::kFftPlaces) +
+         gpu::carved_bytes<float>(static_cast<std::size_t>(a.mels * kTilePitch));
+}
+
 }  // namespace
 
 template <class In, class Out>
+std::size_t mel_fwd_workspace_bytes(Cuda, const MelFwd<In, Out>& a) {
+  return smem_bytes(a, frames_of(a)) <= kMaxSmemBytes ? 0 : mel_cufft_workspace_bytes(a);
+}
+
+template <class In, class Out>
 void mel_fwd(Cuda dev, const MelFwd<In, Out>& a) {
-  ONPA_CHECK(a.mels <= kMaxMels, "mel: ", a.mels, " bands, want at most ", kMaxMels, " on the GPU");
   const Frames f = frames_of(a);
-  const std::size_t smem = gpu::carved_bytes<float>(static_cast<std::size_t>(f.span)) +
-                           gpu::carved_bytes<float>(static_cast<std::size_t>(f.width)) +
-                           gpu::carved_bytes<float2>(kWarps * gpu::kFftPlaces) +
-                           gpu::carved_bytes<float>(static_cast<std::size_t>(a.mels * kTilePitch));
+  const std::size_t smem = smem_bytes(a, f);
+  if (smem > kMaxSmemBytes) {
+    mel_cufft(dev, a);
+    return;
+  }
   gpu::launch(mel_kernel<In, Out>, static_cast<unsigned>(a.batch * f.groups), kThreads, smem,
               gpu::stream_of(dev), a, f);
 }
 
-template void mel_fwd(Cuda, const MelFwd<float, float>&);
-template void mel_fwd(Cuda, const MelFwd<float, bf16>&);
-template void mel_fwd(Cuda, const MelFwd<std::int16_t, float>&);
-template void mel_fwd(Cuda, const MelFwd<std::int16_t, bf16>&);
+#define INSTANTIATE(In, Out)                                                  \
+  template std::size_t mel_fwd_workspace_bytes(Cuda, const MelFwd<In, Out>&); \
+  template void mel_fwd(Cuda, const MelFwd<In, Out>&)
+INSTANTIATE(float, float);
+INSTANTIATE(float, bf16);
+INSTANTIATE(std::int16_t, float);
+INSTANTIATE(std::int16_t, bf16);
+#undef INSTANTIATE
 
 }  // namespace onpa::kernels

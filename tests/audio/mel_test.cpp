@@ -113,6 +113,18 @@ TEST(LogMelTrain, MasksStayWithinTheirBounds) {
   EXPECT_NEAR(columns_masked / kDraws, 14.5, 2.0);
 }
 
+#ifdef ONPA_CUDA
+// More bands than the GPU's fused kernel takes: its op brings cuFFT's way the workspace.
+TEST(LogMel, BothDevicesAgreeOnManyBands) {
+  const Tensor wave = noise(2, 4001);
+  for (const int mels : {128, 700}) {
+    const MelConfig config{.mels = mels};
+    const Tensor got = log_mel(wave.to(DeviceKind::kCuda), config).to(DeviceKind::kCpu);
+    EXPECT_LT(difference(got, log_mel(wave, config)).max_abs, 1e-4) << mels;
+  }
+}
+#endif
+
 // What a replayed step does: fixed memory, filled anew for each run.
 TEST(LogMelTrain, InputsCanBeRefilled) {
   const MelAugment augment{

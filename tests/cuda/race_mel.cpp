@@ -1,8 +1,11 @@
 // The mel front end on clips of two blocks.
+#include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
 #include <vector>
 
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/mel_cufft.h"
 #include "kernels/mel.h"
 #include "tests/kernels/mel_cases.h"
 
@@ -23,6 +26,23 @@ TEST(MelRace, Frames) {
     mel_fwd(Cuda{}, args);
     EXPECT_NE(y[0], y[1]);
   }
+}
+
+// Few frames: ThreadSanitizer pays for each thread.
+TEST(MelRace, Cufft) {
+  constexpr std::int64_t kChunk = 2;
+  const MelSetting s{.mels = 40};
+  const auto wave = testing::normal_values<float>(700, 1, 0.2);
+  const MelBank bank = mel_bank_of(s);
+  MelFwd<> args = mel_args(s, 1, 700);
+  std::vector<float> y(static_cast<std::size_t>(s.mels * args.frames));
+  args.wave = wave.data();
+  args.y = y.data();
+  args.bank = bank.view();
+  ONPA_CUDA_CHECK(cudaMalloc(&args.workspace, mel_cufft_workspace_bytes(args, kChunk)));
+  mel_cufft(Cuda{}, args, kChunk);
+  ONPA_CUDA_CHECK(cudaFree(args.workspace));
+  EXPECT_NE(y[0], y[1]);
 }
 
 }  // namespace

@@ -1,38 +1,22 @@
-// cuBLASLt loaded at the first call instead of at start: the library is hundreds of MiB, which
-// every start of the command would pay for, and a machine without a GPU need not have it.
+// cuBLASLt, loaded at its first use (library.h).
 #include <cublasLt.h>
-#include <dlfcn.h>
 
-#include "kernels/error.h"
+#include "kernels/cuda/lazy/library.h"
 
 namespace {
 
-// By its soname, which finds what the system or LD_LIBRARY_PATH offers, then where it was built.
 void* library() {
-  static void* handle = [] {
-    for (const char* name : {ONPA_CUBLASLT_SONAME, ONPA_CUBLASLT_PATH}) {
-      if (void* found = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return found;
-    }
-    onpa::fail(onpa::ExitCode::kDevice, "cuBLASLt cannot be loaded: ", dlerror(),
-               "; put its folder into LD_LIBRARY_PATH, or use --device cpu");
-  }();
+  static void* handle =
+      onpa::gpu::load_library("cuBLASLt", ONPA_CUBLASLT_SONAME, ONPA_CUBLASLT_PATH);
   return handle;
-}
-
-template <class Function>
-Function* symbol(const char* name) {
-  void* found = dlsym(library(), name);
-  if (found == nullptr) {
-    onpa::fail(onpa::ExitCode::kDevice, "cuBLASLt lacks ", name, "; want version 13");
-  }
-  return reinterpret_cast<Function*>(found);
 }
 
 }  // namespace
 
 // The library's function of the same name, looked up once.
-#define FORWARD(function, ...)                                       \
-  static auto* const loaded = symbol<decltype(function)>(#function); \
+#define FORWARD(function, ...)                                              \
+  static auto* const loaded = onpa::gpu::load_function<decltype(function)>( \
+      library(), "cuBLASLt", ONPA_CUBLASLT_SONAME, #function);              \
   return loaded(__VA_ARGS__)
 
 extern "C" {
