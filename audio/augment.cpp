@@ -6,6 +6,7 @@
 
 #include "kernels/mix.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::audio {
 namespace {
@@ -122,6 +123,9 @@ Tensor apply_mixup(const Tensor& x, const MixupTensors& plan) {
   ONPA_CHECK(plan.partner.numel() == batch && plan.weight.numel() == batch,
              "apply_mixup: a plan for ", plan.partner.numel(), " rows and a batch of ", batch);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const OpScope scope("mixup", [&] {
+    return OpWork{3 * ops::elements(x), ops::bytes_of(x, plan.partner, plan.weight, y)};
+  });
   on_device(x.device(), [&](auto dev) {
     kernels::mix_rows(dev, {.x = x.data<float>(),
                             .partner = plan.partner.data<std::int32_t>(),

@@ -7,6 +7,7 @@
 
 #include "kernels/philox.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::audio {
 namespace {
@@ -101,6 +102,19 @@ kernels::MelFwd<float, Out> mel_args(const Tensor& wave, const MelConfig& config
           .std = config.std};
 }
 
+// A frame: window, real FFT of 2.5 n log2 n, power of each bin, which lies in two bands at most,
+// and logarithm and scaling of each band; and pre-emphasis of each sample.
+OpWork mel_work(const Tensor& wave, const MelConfig& config, const MelInputs& inputs,
+                const Tensor& y) {
+  constexpr double kFft = static_cast<double>(kernels::kMelFft), kLog2Fft = 10;
+  static_assert(kernels::kMelFft == 1 << 10);
+  const double frame = config.win_samples + 2.5 * kFft * kLog2Fft + 3 * (kFft / 2 + 1) +
+                       2 * 2 * (kFft / 2 + 1) + 4.0 * config.mels;
+  const auto frames = static_cast<double>(y.size(0) * y.size(2));
+  return {2 * ops::elements(wave) + frames * frame,
+          ops::bytes_of(wave, inputs.bank, inputs.masks, y)};
+}
+
 // bf16 comes from the GPU alone.
 template <class Dev, class Out>
 constexpr bool kWrites = std::is_same_v<Out, float> || std::is_same_v<Dev, kernels::Cuda>;
@@ -160,6 +174,7 @@ Tensor log_mel_device(const Tensor& wave, const MelConfig& config, const MelInpu
              "log_mel: ", name_of(dtype), " out, want f32, or bf16 on the GPU");
   const Tensor y =
       Tensor::empty({wave.size(0), config.mels, config.frames(wave.size(1))}, dtype, wave.device());
+  const OpScope scope("log_mel", [&] { return mel_work(wave, config, inputs, y); });
   if (dtype == DType::kBF16) {
     start<bf16>(wave, config, inputs, y);
   } else {

@@ -12,6 +12,7 @@
 #include "data/loader_item.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
+#include "tensor/op_scope.h"
 
 namespace onpa::data {
 namespace {
@@ -113,6 +114,7 @@ struct AudioLoader::State {
 
   // The item at the next position of the order, which must exist.
   LoaderItem take() {
+    const PhaseScope scope("wait_for_data", ScopeKind::kWait);
     const auto start = std::chrono::steady_clock::now();
     LoaderItem item;
     if (threads.empty()) {

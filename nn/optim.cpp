@@ -5,6 +5,7 @@
 
 #include "kernels/optim.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::nn {
 namespace {
@@ -25,6 +26,27 @@ void check_config(const OptimizerConfig& c) {
           "0 or more");
   require(c.momentum >= 0 && c.momentum < 1, "momentum", c.momentum, "[0, 1)");
   require(std::isfinite(c.clip_norm) && c.clip_norm >= 0, "clip_norm", c.clip_norm, "0 or more");
+}
+
+const char* update_name(const OptimizerConfig& c) {
+  return c.kind == "adamw" ? "adamw" : "sgd";
+}
+
+OpWork norm_work(const FlatParams& params) {
+  return {2 * ops::elements(params.grad()), ops::bytes_of(params.grad())};
+}
+
+// Parameters and `buffers` of moments are read and written; of a bf16 model the weights, too.
+OpWork update_work(const OptimizerConfig& c, const FlatParams& params, std::size_t buffers) {
+  const double sgd_flops = 5 + (c.momentum > 0 ? 2 : 0) + (c.momentum > 0 && c.nesterov ? 2 : 0);
+  const bool rounded = params.compute().dtype() == DType::kBF16;
+  return {(c.kind == "adamw" ? 15 : sgd_flops) * ops::elements(params.data()),
+          2 * static_cast<double>(1 + buffers) * ops::bytes_of(params.data()) +
+              ops::bytes_of(params.grad()) + (rounded ? ops::bytes_of(params.compute()) : 0)};
+}
+
+OpWork average_work(const Tensor& average) {
+  return {3 * ops::elements(average), 3 * ops::bytes_of(average)};
 }
 
 }  // namespace
@@ -53,7 +75,10 @@ double Optimizer::step(float lr, float grad_scale) {
     float* param = params_.data().data<float>();
     const std::int64_t n = params_.numel();
     double squares = 0;
-    kernels::sum_of_squares(dev, {.x = grad, .out = &squares, .n = n});
+    {
+      const OpScope scope("gradient_norm", [&] { return norm_work(params_); });
+      kernels::sum_of_squares(dev, {.x = grad, .out = &squares, .n = n});
+    }
     norm = std::sqrt(squares) * std::abs(static_cast<double>(grad_scale));
     if (!std::isfinite(norm)) return;
 
@@ -61,6 +86,8 @@ double Optimizer::step(float lr, float grad_scale) {
     // 1e-6 and the upper limit of 1 as torch.nn.utils.clip_grad_norm_ has them.
     if (config_.clip_norm > 0) scale *= std::min(1.0, config_.clip_norm / (norm + 1e-6));
     ++step_count_;
+    const OpScope scope(update_name(config_),
+                        [&] { return update_work(config_, params_, state_.size()); });
     if (config_.kind == "adamw") {
       kernels::adamw(dev, {.param = param,
                            .grad = grad,
@@ -104,7 +131,12 @@ void Optimizer::queue_step(const Tensor& state, const Tensor& squares, float gra
   // With `state` given its values are used, those of the arguments are not.
   on_device(device, [&](auto dev) {
     sum.workspace = scratch.defined() ? scratch.bytes() : nullptr;
-    kernels::sum_of_squares(dev, sum);
+    {
+      const OpScope scope("gradient_norm", [&] { return norm_work(params_); });
+      kernels::sum_of_squares(dev, sum);
+    }
+    const OpScope scope(update_name(config_),
+                        [&] { return update_work(config_, params_, state_.size()); });
     bf16* param_bf16 = in_bf16 ? params_.compute().data<bf16>() : nullptr;
     if (config_.kind == "adamw") {
       kernels::adamw(dev, {.param = params_.data().data<float>(),
@@ -151,6 +183,7 @@ AveragedParams::AveragedParams(FlatParams& params)
 
 void AveragedParams::update_ema(double decay) {
   ONPA_CHECK(decay >= 0 && decay <= 1, "ema: decay ", decay, ", want [0, 1]");
+  const OpScope scope("average_weights", [&] { return average_work(average_); });
   on_device(average_.device(), [&](auto dev) {
     kernels::average_weights(dev, {.average = average_.data<float>(),
                                    .param = params_.data().data<float>(),
@@ -163,6 +196,7 @@ void AveragedParams::update_ema(double decay) {
 void AveragedParams::update_swa() {
   // The first average is its only term, bit for bit: x + (y - x) need not be y.
   if (count_ == 0) average_.copy_from(params_.data());
+  const OpScope scope("average_weights", [&] { return average_work(average_); });
   on_device(average_.device(), [&](auto dev) {
     kernels::average_weights(dev,
                              {.average = average_.data<float>(),

@@ -10,6 +10,7 @@
 #include "nn/transformer.h"
 #include "tensor/dispatch.h"
 #include "tensor/ops/index.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::nn {
 namespace {
@@ -196,6 +197,9 @@ Passt::Output Passt::forward(const Tensor& mel, const Patchout& patchout, std::u
     grid.time_offset_device = Tensor::empty({1}, DType::kI32, mel.device());
     draw.keep = grid.keep_device.data<std::int32_t>();
     draw.time_offset = grid.time_offset_device.data<std::int32_t>();
+    const OpScope scope("draw_patchout", [&] {
+      return OpWork{0, ops::bytes_of(grid.keep_device)};
+    });
     on_device(mel.device(), [&](auto dev) { kernels::draw_patchout(dev, draw); });
   }
   return forward_grid(mel, grid);

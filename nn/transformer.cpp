@@ -1,5 +1,6 @@
 #include "nn/transformer.h"
 
+#include "tensor/op_scope.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/index.h"
 
@@ -17,6 +18,7 @@ Attention::Attention(std::int64_t width, std::int64_t heads)
 }
 
 Tensor Attention::forward(const Tensor& x, const Tensor& residual, std::int64_t queries) const {
+  const PhaseScope scope("attention");
   const Tensor mixed = ops::attention(qkv_.forward(x), heads_, queries);
   return proj_.forward(mixed, kernels::Activation::kNone, residual);
 }
@@ -27,6 +29,7 @@ Mlp::Mlp(std::int64_t width, std::int64_t hidden) : fc1_(width, hidden), fc2_(hi
 }
 
 Tensor Mlp::forward(const Tensor& x, const Tensor& residual) const {
+  const PhaseScope scope("mlp");
   const Tensor hidden = fc1_.forward(x, kernels::Activation::kGelu);
   return fc2_.forward(hidden, kernels::Activation::kNone, residual);
 }
@@ -40,6 +43,7 @@ Block::Block(std::int64_t width, std::int64_t heads, std::int64_t hidden)
 }
 
 Tensor Block::forward(const Tensor& x, std::int64_t queries) const {
+  const PhaseScope scope("block");
   const Tensor residual = queries > 0 ? ops::leading_rows(x, queries) : x;
   const Tensor mixed = attn_.forward(norm1_.forward(x), residual, queries);
   return mlp_.forward(norm2_.forward(mixed), mixed);

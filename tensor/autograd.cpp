@@ -6,6 +6,7 @@
 #include "kernels/elementwise.h"
 #include "tensor/dispatch.h"
 #include "tensor/memory_plan.h"
+#include "tensor/op_scope.h"
 
 namespace onpa {
 namespace {
@@ -77,6 +78,11 @@ void accumulate_grad(const Tensor& x, Tensor g) {
     return;
   }
   const GradTarget target = grad_target(x);
+  const OpScope scope("accumulate_grad", [&] {
+    const bool adds = target.mode == kernels::GradMode::kAccumulate;
+    const auto bytes = static_cast<double>(g.byte_count());
+    return OpWork{adds ? static_cast<double>(g.numel()) : 0, (adds ? 3 : 2) * bytes};
+  });
   if (target.mode == kernels::GradMode::kAssign) {
     target.tensor.copy_from(g.view(x.shape()));
     return;

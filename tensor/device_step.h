@@ -20,7 +20,8 @@ class DeviceStep {
   DeviceStep& operator=(const DeviceStep&) = delete;
 
   /// Queues one run of the step: the first plans its memory and starts the kernels one by one, the
-  /// second captures them, later ones replay the graph. Throws Error: kOutOfMemory, kDevice.
+  /// second captures them, later ones replay the graph. As long as somebody listens to scopes
+  /// (op_scope.h) kernels are started one by one. Throws Error: kOutOfMemory, kDevice.
   void run();
   /// The step's memory; planned now if it was not yet.
   const MemoryPlan& plan();

@@ -3,12 +3,23 @@
 #include <cmath>
 
 #include "tensor/autograd.h"
+#include "tensor/op_scope.h"
 
 namespace onpa::apps {
 
 void CpuSteps::start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t step) {
   parts_.task.start_epoch(static_cast<std::uint64_t>(epoch), cursor);
   step_ = step;
+}
+
+bool CpuSteps::load(std::uint64_t draw, HostBatch& batch) {
+  const PhaseScope scope("load");
+  return parts_.task.next_batch(draw, batch);
+}
+
+Tensor CpuSteps::forward(const HostBatch& batch, std::uint64_t draw) {
+  const PhaseScope scope("forward");
+  return parts_.task.loss(batch.inputs, draw);
 }
 
 std::vector<StepResult> CpuSteps::take(std::int64_t limit) {
@@ -20,17 +31,21 @@ std::vector<StepResult> CpuSteps::take(std::int64_t limit) {
   for (; passes < accumulate; ++passes) {
     const auto draw = static_cast<std::uint64_t>(step_ * accumulate + passes);
     HostBatch batch;
-    if (!parts_.task.next_batch(draw, batch)) break;
-    const Tensor loss = parts_.task.loss(batch.inputs, draw);
+    if (!load(draw, batch)) break;
+    const Tensor loss = forward(batch, draw);
     const double value = loss.item();
     out.loss += value;
-    if (std::isfinite(value)) backward(loss);
+    if (std::isfinite(value)) {
+      const PhaseScope scope("backward");
+      backward(loss);
+    }
     out.cursor = batch.cursor;
     out.samples += batch.samples;
   }
   if (passes == 0) return {};
   out.grad_norm = std::nan("");
   if (std::isfinite(out.loss)) {
+    const PhaseScope scope("update");
     parts_.params.finish_grad();
     out.grad_norm = parts_.optimizer.step(static_cast<float>(parts_.rate(step_)),
                                           1.0f / static_cast<float>(passes));

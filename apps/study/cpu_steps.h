@@ -15,6 +15,9 @@ class CpuSteps : public StepTaker {
   double wait_seconds() const override { return parts_.task.wait_seconds(); }
 
  private:
+  bool load(std::uint64_t draw, HostBatch& batch);
+  Tensor forward(const HostBatch& batch, std::uint64_t draw);
+
   StepParts parts_;
   std::int64_t step_ = 0;
 };

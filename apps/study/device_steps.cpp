@@ -8,6 +8,7 @@
 #include "tensor/autograd.h"
 #include "tensor/device.h"
 #include "tensor/memory_plan.h"
+#include "tensor/op_scope.h"
 
 namespace onpa::apps {
 namespace {
@@ -55,9 +56,11 @@ DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
     if (first) parts_.params.clear_grad();
     Tensor loss;
     {
+      const PhaseScope scope("forward");
       const MemoryCategory category("activations");
       loss = parts_.task.loss(inputs, 0);
     }
+    const PhaseScope scope("backward");
     const MemoryCategory category("backward");
     backward(loss);
     loss_.copy_from(loss.detach());
@@ -99,6 +102,7 @@ std::int64_t DeviceSteps::largest_batch(const HostBatch& batch, std::size_t free
 // The next batch, its upload queued. The copy into the inputs comes after the passes queued so far,
 // which may still have to read what they hold.
 std::optional<DeviceSteps::Loaded> DeviceSteps::load(std::uint64_t draw) {
+  const PhaseScope scope("load");
   HostBatch batch;
   if (!parts_.task.next_batch(draw, batch)) return {};
   Shape& shape = shape_of(batch);
@@ -140,6 +144,7 @@ void DeviceSteps::queue_update(double lr, std::int64_t passes) {
   if (!update_ || update_passes_ != passes) {
     update_passes_ = passes;
     update_ = std::make_unique<DeviceStep>([this, passes] {
+      const PhaseScope scope("update");
       const MemoryCategory category("optimizer");
       parts_.params.finish_grad();
       parts_.optimizer.queue_step(state_, squares_, 1.0f / static_cast<float>(passes));

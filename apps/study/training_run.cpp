@@ -14,6 +14,7 @@
 #include "data/table.h"
 #include "kernels/error.h"
 #include "tensor/device.h"
+#include "tensor/op_scope.h"
 
 namespace onpa::apps {
 namespace {
@@ -180,6 +181,7 @@ void TrainingRun::train_epochs() {
 
 // False if the checkpoint could not be written; older ones are still there.
 bool TrainingRun::save() {
+  const PhaseScope scope("checkpoint");
   bool finite = all_finite(params_.data()) && (!average_ || all_finite(average_->data()));
   for (const auto& [name, buffer] : optimizer_.state()) finite = finite && all_finite(buffer);
   if (!finite) {

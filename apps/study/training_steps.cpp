@@ -12,6 +12,7 @@
 #include "apps/support/stop_signal.h"
 #include "kernels/error.h"
 #include "nn/schedule.h"
+#include "tensor/op_scope.h"
 
 namespace onpa::apps {
 namespace {
@@ -176,6 +177,7 @@ std::string TrainingRun::log_problem() {
 
 // Errors on the test split, of the live weights and of the averaged ones; false if stopped.
 bool TrainingRun::evaluate() {
+  const PhaseScope scope("evaluate");
   const auto stop = [] { return stop_requested() != 0; };
   Metrics out = {{"epoch", static_cast<double>(state_.epoch)}};
   const auto add = [&](const std::string& prefix) {

@@ -11,6 +11,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/error.h"
 #include "tensor/device.h"
+#include "tensor/op_scope.h"
 
 namespace onpa {
 namespace {
@@ -102,6 +103,11 @@ void DeviceStep::run() {
     arena_->run(body_);
     return;
   }
+  if (has_scope_listener()) {
+    arena_->run(body_);
+    return;
+  }
+  const PhaseScope scope(graph_ ? "replay" : "capture");
   if (!graph_) {
     graph_ = std::make_unique<Graph>([this] { arena_->run(body_); });
   }
@@ -145,6 +151,7 @@ void Uploader::upload(const Tensor& to, const void* from, std::size_t bytes) {
   ONPA_CHECK(to.device() == DeviceKind::kCuda && bytes <= to.byte_count(), "upload: ", bytes,
              " bytes into a tensor of shape ", to.shape());
   if (bytes == 0) return;
+  const OpScope scope("upload", [&] { return OpWork{0, static_cast<double>(bytes)}; });
   State::Target& target = state_->targets[to.bytes()];
   std::unique_ptr<State::Slot>& slot = target.slots[target.next];
   target.next ^= 1;

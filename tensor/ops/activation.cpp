@@ -2,21 +2,28 @@
 
 #include "kernels/activation.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::ops {
 namespace {
 
-Tensor activate(const char* op, const Tensor& x, kernels::Activation activation) {
-  ONPA_CHECK(x.defined(), op, ": x is undefined");
+Tensor activate(const char* fwd, const char* bwd, const Tensor& x, kernels::Activation activation) {
+  ONPA_CHECK(x.defined(), fwd, ": x is undefined");
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const OpScope scope(fwd, [&] {
+    return OpWork{activation_fwd_flops(activation) * elements(x), bytes_of(x, y)};
+  });
   on_device(x.device(), [&](auto dev) {
     with_float(dev, x.dtype(), [&]<class T>() {
       kernels::activation_fwd<T>(
           dev, {.x = x.data<T>(), .y = y.data<T>(), .n = x.numel(), .activation = activation});
     });
   });
-  return record(y, {x}, [x, activation](const Tensor& dy) {
+  return record(y, {x}, [bwd, x, activation](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
+    const OpScope scope(bwd, [&] {
+      return OpWork{activation_bwd_flops(activation) * elements(x), bytes_of(dy, x, dx)};
+    });
     on_device(x.device(), [&](auto dev) {
       with_float(dev, x.dtype(), [&]<class T>() {
         kernels::activation_bwd<T>(dev, {.dy = dy.data<T>(),
@@ -33,10 +40,10 @@ Tensor activate(const char* op, const Tensor& x, kernels::Activation activation)
 }  // namespace
 
 Tensor gelu(const Tensor& x) {
-  return activate("gelu", x, kernels::Activation::kGelu);
+  return activate("gelu_fwd", "gelu_bwd", x, kernels::Activation::kGelu);
 }
 Tensor relu(const Tensor& x) {
-  return activate("relu", x, kernels::Activation::kRelu);
+  return activate("relu_fwd", "relu_bwd", x, kernels::Activation::kRelu);
 }
 
 Tensor dropout(const Tensor& x, float p, const RngKey& key, const kernels::StepState* state) {
@@ -45,13 +52,14 @@ Tensor dropout(const Tensor& x, float p, const RngKey& key, const kernels::StepS
   ONPA_CHECK(p >= 0 && p < 1, "dropout: p is ", p, ", want [0, 1)");
   if (p == 0) return x;
   const std::int64_t rows = x.size(0), cols = rows == 0 ? 0 : x.numel() / rows;
-  const auto apply = [rows, cols, p, key, state](const Tensor& from, const Tensor& to,
-                                                 kernels::GradMode mode) {
+  const auto apply = [rows, cols, p, key, state](const char* name, const Tensor& from,
+                                                 const GradTarget& to) {
+    const OpScope scope(name, [&] { return OpWork{2 * elements(from), bytes_of(from, to)}; });
     on_device(from.device(), [&](auto dev) {
       with_float(dev, from.dtype(), [&]<class T>() {
         kernels::dropout<T>(dev, {.x = from.data<T>(),
                                   .y = to.data<T>(),
-                                  .mode = mode,
+                                  .mode = to.mode,
                                   .rows = rows,
                                   .cols = cols,
                                   .p = p,
@@ -61,11 +69,8 @@ Tensor dropout(const Tensor& x, float p, const RngKey& key, const kernels::StepS
     });
   };
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  apply(x, y, kernels::GradMode::kAssign);
-  return record(y, {x}, [x, apply](const Tensor& dy) {
-    const GradTarget dx = grad_target(x);
-    apply(dy, dx.tensor, dx.mode);
-  });
+  apply("dropout_fwd", x, {y});
+  return record(y, {x}, [x, apply](const Tensor& dy) { apply("dropout_bwd", dy, grad_target(x)); });
 }
 
 }  // namespace onpa::ops

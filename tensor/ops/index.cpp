@@ -2,6 +2,7 @@
 
 #include "kernels/index.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::ops {
 namespace {
@@ -26,11 +27,20 @@ kernels::LeadingTokens<T> leading_tokens(const Shape& shape, std::int64_t count,
           .count = count};
 }
 
+// Bytes of giving `touched` elements of dx their share of dy: the rest of dx becomes 0 or stays.
+double spread_bytes(const Tensor& dy, const GradTarget& dx, std::int64_t touched) {
+  const bool adds = dx.mode == kernels::GradMode::kAccumulate;
+  const double written =
+      adds ? 2.0 * static_cast<double>(touched) * size_of(dy.dtype()) : bytes_of(dx);
+  return bytes_of(dy) + written;
+}
+
 }  // namespace
 
 Tensor leading_rows(const Tensor& x, std::int64_t count) {
   check_leading("leading_rows", x, count);
   Tensor y = Tensor::empty({x.size(0), count, x.size(2)}, x.dtype(), x.device());
+  const OpScope scope("leading_rows_fwd", [&] { return OpWork{0, bytes_of(y, y)}; });
   on_device(x.device(), [&](auto dev) {
     with_float(dev, x.dtype(), [&]<class T>() {
       kernels::leading_rows_fwd(dev, leading_tokens<T>(x.shape(), count, x, {y}));
@@ -38,6 +48,10 @@ Tensor leading_rows(const Tensor& x, std::int64_t count) {
   });
   return record(y, {x}, [x, count](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
+    const OpScope scope("leading_rows_bwd", [&] {
+      const bool adds = dx.mode == kernels::GradMode::kAccumulate;
+      return OpWork{adds ? elements(dy) : 0, spread_bytes(dy, dx, dy.numel())};
+    });
     on_device(x.device(), [&](auto dev) {
       with_float(dev, x.dtype(), [&]<class T>() {
         kernels::leading_rows_bwd(dev, leading_tokens<T>(x.shape(), count, dy, dx));
@@ -49,6 +63,10 @@ Tensor leading_rows(const Tensor& x, std::int64_t count) {
 Tensor leading_mean(const Tensor& x, std::int64_t count) {
   check_leading("leading_mean", x, count);
   Tensor y = Tensor::empty({x.size(0), x.size(2)}, x.dtype(), x.device());
+  const OpScope scope("leading_mean_fwd", [&] {
+    const auto rows = static_cast<double>(count);
+    return OpWork{rows * elements(y), (rows + 1) * bytes_of(y)};
+  });
   on_device(x.device(), [&](auto dev) {
     with_float(dev, x.dtype(), [&]<class T>() {
       kernels::leading_mean_fwd(dev, leading_tokens<T>(x.shape(), count, x, {y}));
@@ -56,6 +74,10 @@ Tensor leading_mean(const Tensor& x, std::int64_t count) {
   });
   return record(y, {x}, [x, count](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
+    const OpScope scope("leading_mean_bwd", [&] {
+      return OpWork{static_cast<double>(count) * elements(dy),
+                    spread_bytes(dy, dx, count * dy.numel())};
+    });
     on_device(x.device(), [&](auto dev) {
       with_float(dev, x.dtype(), [&]<class T>() {
         kernels::leading_mean_bwd(dev, leading_tokens<T>(x.shape(), count, dy, dx));

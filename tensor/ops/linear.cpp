@@ -3,6 +3,7 @@
 #include "kernels/activation.h"
 #include "kernels/elementwise.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::ops {
 namespace {
@@ -11,9 +12,10 @@ using kernels::Activation;
 using kernels::Trans;
 
 // target (+)= op(a) op(b), target (m, n), k summed over.
-void multiply_into(const GradTarget& target, const Tensor& a, Trans trans_a, const Tensor& b,
-                   Trans trans_b, std::int64_t m, std::int64_t n, std::int64_t k) {
+void multiply_into(const char* name, const GradTarget& target, const Tensor& a, Trans trans_a,
+                   const Tensor& b, Trans trans_b, std::int64_t m, std::int64_t n, std::int64_t k) {
   if (!target) return;
+  const OpScope scope(name, [&] { return OpWork{product_flops(m, n, k), bytes_of(a, b, target)}; });
   on_device(a.device(), [&](auto dev) {
     with_float(dev, a.dtype(), [&]<class T>() {
       kernels::gemm<T>(dev, {.trans_a = trans_a,
@@ -35,6 +37,9 @@ void multiply_into(const GradTarget& target, const Tensor& a, Trans trans_a, con
 void add_column_sum(const GradTarget& target, const Tensor& dy, std::int64_t rows,
                     std::int64_t cols) {
   if (!target) return;
+  const OpScope scope("linear_bwd_bias", [&] {
+    return OpWork{elements(dy), bytes_of(dy, target)};
+  });
   with_workspace(
       dy.device(), dy.dtype(),
       [&]<class T>() {
@@ -54,6 +59,10 @@ Tensor through_activation(Tensor dy, const Tensor& pre_activation, Activation ac
   if (activation == Activation::kNone) return dy;
   const Tensor out =
       dy.storage_use_count() == 1 ? dy : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
+  const OpScope scope("linear_bwd_activation", [&] {
+    return OpWork{activation_bwd_flops(activation) * elements(dy),
+                  bytes_of(dy, pre_activation, out)};
+  });
   on_device(dy.device(), [&](auto dev) {
     with_float(dev, dy.dtype(), [&]<class T>() {
       kernels::activation_bwd<T>(dev, {.dy = dy.data<T>(),
@@ -83,10 +92,10 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
              name_of(b.dtype()), ", want (M, K) times (K, N) of one dtype and device");
   const std::int64_t m = a.size(0), k = a.size(1), n = b.size(1);
   Tensor y = Tensor::empty({m, n}, a.dtype(), a.device());
-  multiply_into({y}, a, Trans::kNo, b, Trans::kNo, m, n, k);
+  multiply_into("matmul_fwd", {y}, a, Trans::kNo, b, Trans::kNo, m, n, k);
   return record(y, {a, b}, [a, b, m, n, k](const Tensor& dy) {
-    multiply_into(grad_target(a), dy, Trans::kNo, b, Trans::kYes, m, k, n);
-    multiply_into(grad_target(b), a, Trans::kYes, dy, Trans::kNo, k, n, m);
+    multiply_into("matmul_bwd_a", grad_target(a), dy, Trans::kNo, b, Trans::kYes, m, k, n);
+    multiply_into("matmul_bwd_b", grad_target(b), a, Trans::kYes, dy, Trans::kNo, k, n, m);
   });
 }
 
@@ -106,6 +115,12 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
   const Tensor pre_activation = activation != Activation::kNone && recorded
                                     ? Tensor::empty(out_shape, x.dtype(), x.device())
                                     : Tensor();
+  const OpScope scope("linear_fwd", [&] {
+    const double epilogue =
+        (bias.defined() ? 1 : 0) + activation_fwd_flops(activation) + (residual.defined() ? 1 : 0);
+    return OpWork{product_flops(m, n, k) + epilogue * elements(y),
+                  bytes_of(x, weight, bias, residual, y, pre_activation)};
+  });
   on_device(x.device(), [&](auto dev) {
     with_float(dev, x.dtype(), [&]<class T>() {
       kernels::gemm<T>(
@@ -133,8 +148,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
                     // The residual needs dy as it came, so only then is a copy made.
                     const Tensor kept = residual.requires_grad() ? dy : Tensor();
                     const Tensor g = through_activation(std::move(dy), pre_activation, activation);
-                    multiply_into(grad_target(x), g, Trans::kNo, weight, Trans::kNo, m, k, n);
-                    multiply_into(grad_target(weight), g, Trans::kYes, x, Trans::kNo, n, k, m);
+                    multiply_into("linear_bwd_input", grad_target(x), g, Trans::kNo, weight,
+                                  Trans::kNo, m, k, n);
+                    multiply_into("linear_bwd_weight", grad_target(weight), g, Trans::kYes, x,
+                                  Trans::kNo, n, k, m);
                     if (bias.defined()) add_column_sum(grad_target(bias), g, m, n);
                     dy = kept;
                   }

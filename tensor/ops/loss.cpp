@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::ops {
 
@@ -18,6 +19,7 @@ Tensor loss(const Tensor& x, const Tensor& target, kernels::LossKind kind, float
              "loss: Huber delta ", delta, ", want a positive number");
   const std::int64_t cols = x.size(-1), rows = x.numel() / cols;
   Tensor y = Tensor::empty({1}, stat_dtype(x.dtype()), x.device());
+  const OpScope scope("loss_fwd", [&] { return OpWork{3 * elements(x), bytes_of(x, target, y)}; });
   with_workspace(
       x.device(), x.dtype(),
       [&]<class T>() {
@@ -34,6 +36,9 @@ Tensor loss(const Tensor& x, const Tensor& target, kernels::LossKind kind, float
   return record(y, {x}, [x, target = target.detach(), kind, delta, rows, cols](Tensor dy) {
     const GradTarget dx = grad_target(x);
     if (!dx) return;
+    const OpScope scope("loss_bwd", [&] {
+      return OpWork{3 * elements(x), bytes_of(dy, x, target, dx)};
+    });
     on_device(x.device(), [&](auto dev) {
       with_float(dev, x.dtype(), [&]<class T>() {
         kernels::loss_bwd<T>(dev, {.dloss = dy.data<stat_t<T>>(),

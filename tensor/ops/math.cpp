@@ -2,6 +2,7 @@
 
 #include "kernels/elementwise.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::ops {
 namespace {
@@ -14,8 +15,9 @@ void check_same(const char* op, const Tensor& a, const Tensor& b) {
 }
 
 // alpha a + beta b; b may be undefined.
-Tensor combine(const Tensor& a, double alpha, const Tensor& b, double beta) {
+Tensor combine(const char* name, const Tensor& a, double alpha, const Tensor& b, double beta) {
   Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
+  const OpScope scope(name, [&] { return OpWork{elements(a), bytes_of(a, b, y)}; });
   on_device(a.device(), [&](auto dev) {
     with_float(dev, a.dtype(), [&]<class T>() {
       kernels::axpby<T>(dev, {.a = a.data<T>(),
@@ -32,6 +34,9 @@ Tensor combine(const Tensor& a, double alpha, const Tensor& b, double beta) {
 void add_product(const Tensor& dy, const Tensor& factor, const Tensor& into) {
   const GradTarget target = grad_target(into);
   if (!target) return;
+  const OpScope scope("mul_bwd", [&] {
+    return OpWork{elements(dy), bytes_of(dy, factor, target)};
+  });
   on_device(dy.device(), [&](auto dev) {
     with_float(dev, dy.dtype(), [&]<class T>() {
       kernels::multiply<T>(dev, {.a = dy.data<T>(),
@@ -45,6 +50,7 @@ void add_product(const Tensor& dy, const Tensor& factor, const Tensor& into) {
 
 Tensor scaled_sum(const Tensor& x, double alpha) {
   Tensor y = Tensor::empty({1}, x.dtype(), x.device());
+  const OpScope scope("sum_fwd", [&] { return OpWork{elements(x), bytes_of(x, y)}; });
   with_workspace(
       x.device(), x.dtype(),
       [&]<class T>() {
@@ -57,6 +63,7 @@ Tensor scaled_sum(const Tensor& x, double alpha) {
       [](auto dev, const auto& args) { kernels::sum(dev, args); });
   return record(y, {x}, [x, alpha](const Tensor& dy) {
     const GradTarget dx = grad_target(x);
+    const OpScope scope("sum_bwd", [&] { return OpWork{elements(x), bytes_of(dy, dx)}; });
     on_device(x.device(), [&](auto dev) {
       with_float(dev, x.dtype(), [&]<class T>() {
         kernels::broadcast_scalar<T>(dev, {.x = dy.data<T>(),
@@ -73,7 +80,7 @@ Tensor scaled_sum(const Tensor& x, double alpha) {
 
 Tensor add(const Tensor& a, const Tensor& b) {
   check_same("add", a, b);
-  return record(combine(a, 1, b, 1), {a, b}, [a, b](Tensor dy) {
+  return record(combine("add_fwd", a, 1, b, 1), {a, b}, [a, b](Tensor dy) {
     accumulate_grad(a, dy);
     accumulate_grad(b, std::move(dy));
   });
@@ -81,8 +88,8 @@ Tensor add(const Tensor& a, const Tensor& b) {
 
 Tensor sub(const Tensor& a, const Tensor& b) {
   check_same("sub", a, b);
-  return record(combine(a, 1, b, -1), {a, b}, [a, b](Tensor dy) {
-    if (b.requires_grad()) accumulate_grad(b, combine(dy, -1, {}, 0));
+  return record(combine("sub_fwd", a, 1, b, -1), {a, b}, [a, b](Tensor dy) {
+    if (b.requires_grad()) accumulate_grad(b, combine("sub_bwd", dy, -1, {}, 0));
     accumulate_grad(a, std::move(dy));
   });
 }
@@ -90,6 +97,7 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 Tensor mul(const Tensor& a, const Tensor& b) {
   check_same("mul", a, b);
   Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
+  const OpScope scope("mul_fwd", [&] { return OpWork{elements(a), bytes_of(a, b, y)}; });
   on_device(a.device(), [&](auto dev) {
     with_float(dev, a.dtype(), [&]<class T>() {
       kernels::multiply<T>(dev, {.a = a.data<T>(),
@@ -107,8 +115,9 @@ Tensor mul(const Tensor& a, const Tensor& b) {
 
 Tensor scale(const Tensor& x, double alpha) {
   ONPA_CHECK(x.defined(), "scale: x is undefined");
-  return record(combine(x, alpha, {}, 0), {x},
-                [x, alpha](const Tensor& dy) { accumulate_grad(x, combine(dy, alpha, {}, 0)); });
+  return record(combine("scale_fwd", x, alpha, {}, 0), {x}, [x, alpha](const Tensor& dy) {
+    accumulate_grad(x, combine("scale_bwd", dy, alpha, {}, 0));
+  });
 }
 
 Tensor sum(const Tensor& x) {

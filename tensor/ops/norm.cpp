@@ -4,6 +4,7 @@
 
 #include "kernels/norm.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::ops {
 namespace {
@@ -42,6 +43,10 @@ Tensor recorded(const Normalised& out, const Tensor& x, const Tensor& weight, co
                 [x, weight, bias, mean = out.mean, rstd = out.rstd](const Tensor& dy) {
                   const GradTarget dx = grad_target(x), dweight = grad_target(weight),
                                    dbias = grad_target(bias);
+                  const OpScope scope("layer_norm_bwd", [&] {
+                    return OpWork{kLayerNormBwdFlops * elements(x),
+                                  bytes_of(dy, x, weight, mean, rstd, dx, dweight, dbias)};
+                  });
                   with_workspace(
                       x.device(), x.dtype(),
                       [&]<class T>() {
@@ -71,6 +76,10 @@ Tensor recorded(const Normalised& out, const Tensor& x, const Tensor& weight, co
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps) {
   check_operands(x, weight, bias, eps);
   const Normalised out = empty_outputs(x);
+  const OpScope scope("layer_norm_fwd", [&] {
+    return OpWork{kLayerNormFwdFlops * elements(x),
+                  bytes_of(x, weight, bias, out.y, out.mean, out.rstd)};
+  });
   on_device(x.device(), [&](auto dev) {
     with_float(dev, x.dtype(), [&]<class T>() {
       kernels::layer_norm_fwd<T>(dev, {.x = x.data<T>(),
@@ -97,6 +106,10 @@ AddLayerNorm add_layer_norm(const Tensor& x, const Tensor& residual, const Tenso
              " with x's dtype and device");
   const Tensor sum = Tensor::empty(x.shape(), x.dtype(), x.device());
   const Normalised out = empty_outputs(x);
+  const OpScope scope("add_layer_norm_fwd", [&] {
+    return OpWork{(kLayerNormFwdFlops + 1) * elements(x),
+                  bytes_of(x, residual, weight, bias, sum, out.y, out.mean, out.rstd)};
+  });
   on_device(x.device(), [&](auto dev) {
     with_float(dev, x.dtype(), [&]<class T>() {
       kernels::add_layer_norm_fwd<T>(dev, {.x = x.data<T>(),

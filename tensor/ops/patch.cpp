@@ -1,9 +1,11 @@
 #include "tensor/ops/patch.h"
 
+#include <algorithm>
 #include <string>
 
 #include "kernels/patch.h"
 #include "tensor/dispatch.h"
+#include "tensor/ops/work.h"
 
 namespace onpa::ops {
 namespace {
@@ -75,6 +77,7 @@ Tensor kept_cells(const PatchGrid& grid, DeviceKind device) {
         .to(device);
   }
   const Tensor all = Tensor::empty({grid.grid_f * grid.grid_t}, DType::kI32, device);
+  const OpScope scope("draw_patchout", [&] { return OpWork{0, bytes_of(all)}; });
   on_device(device, [&](auto dev) {
     kernels::draw_patchout(dev, {.keep = all.data<std::int32_t>(),
                                  .grid_f = grid.grid_f,
@@ -109,12 +112,38 @@ kernels::PatchInput<T> patch_input(const Tensor& x, const PatchParams& p, const 
                                     : nullptr};
 }
 
+// Of one product of all kept patches with the weights, three additions to each element of their
+// tokens, and `prefix` ones to each element of the class and distillation tokens.
+double patch_flops(const PatchParams& p, const Tensor& tokens, int prefix) {
+  const std::int64_t batch = tokens.size(0), kept = tokens.size(1) - 2, width = tokens.size(2);
+  return product_flops(batch * kept, width, p.weight.numel() / width) +
+         3 * static_cast<double>(batch * kept * width) +
+         2 * prefix * static_cast<double>(batch * width);
+}
+
+// The values that the kept patches hold, of which overlapping ones are read once at best.
+double patch_input_bytes(const Tensor& x, const PatchParams& p, const Tensor& keep) {
+  const double size = static_cast<double>(size_of(x.dtype()));
+  const double patches = static_cast<double>(x.size(0) * keep.numel()) *
+                         static_cast<double>(p.weight.numel() / p.weight.size(0));
+  return std::min(bytes_of(x), patches * size) + bytes_of(keep);
+}
+
+double parameter_bytes(const PatchParams& p) {
+  return bytes_of(p.weight, p.bias, p.cls, p.dist, p.prefix_pos, p.freq_pos, p.time_pos);
+}
+
 void patch_tokens_backward(const Tensor& dy, const Tensor& x, const PatchParams& p,
                            const PatchGrid& grid, const Tensor& keep) {
   const GradTarget dweight = grad_target(p.weight), dbias = grad_target(p.bias),
                    dcls = grad_target(p.cls), ddist = grad_target(p.dist),
                    dprefix_pos = grad_target(p.prefix_pos), dfreq_pos = grad_target(p.freq_pos),
                    dtime_pos = grad_target(p.time_pos);
+  const OpScope scope("patch_tokens_bwd", [&] {
+    return OpWork{patch_flops(p, dy, 2),
+                  patch_input_bytes(x, p, keep) +
+                      bytes_of(dy, dweight, dbias, dcls, ddist, dprefix_pos, dfreq_pos, dtime_pos)};
+  });
   with_workspace(
       x.device(), x.dtype(),
       [&]<class T>() {
@@ -150,6 +179,10 @@ Tensor patch_tokens(const Tensor& x, const PatchParams& params, const PatchGrid&
   const Tensor keep = kept_cells(grid, x.device());
   const std::int64_t width = p.weight.size(0);
   Tensor y = Tensor::empty({x.size(0), keep.numel() + 2, width}, x.dtype(), x.device());
+  const OpScope scope("patch_tokens_fwd", [&] {
+    return OpWork{patch_flops(p, y, 1),
+                  patch_input_bytes(x, p, keep) + parameter_bytes(p) + bytes_of(y)};
+  });
   with_workspace(
       x.device(), x.dtype(),
       [&]<class T>() {
