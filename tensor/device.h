@@ -23,7 +23,8 @@ constexpr bool has_cuda_backend() {
 std::string cuda_problem();
 /// Throws Error (kDevice) with cuda_problem() if there is one.
 void require_cuda();
-/// Name, memory and compute capability of the GPU in use. Throws Error (kDevice).
+/// Name, memory and compute capability of the GPU in use; free_bytes is without what libraries take
+/// for themselves. Throws Error (kDevice).
 struct CudaDevice {
   std::string name;
   int major = 0, minor = 0, multiprocessors = 0;

@@ -9,7 +9,8 @@ namespace onpa {
 
 struct DeviceStep::Graph {};
 
-DeviceStep::DeviceStep(std::function<void()> body) : body_(std::move(body)) {}
+DeviceStep::DeviceStep(std::function<void()> body, std::shared_ptr<SharedArena> shared)
+    : body_(std::move(body)), shared_(std::move(shared)) {}
 DeviceStep::~DeviceStep() = default;
 void DeviceStep::run() {
   require_cuda();

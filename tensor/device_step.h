@@ -13,8 +13,9 @@ namespace onpa {
 class DeviceStep {
  public:
   /// `body` starts the same work whenever it runs: what changes from step to step it reads from
-  /// device memory. It must not wait for the GPU nor copy from the CPU.
-  explicit DeviceStep(std::function<void()> body);
+  /// device memory. It must not wait for the GPU nor copy from the CPU. Steps that share an arena
+  /// leave nothing in it for one another.
+  explicit DeviceStep(std::function<void()> body, std::shared_ptr<SharedArena> shared = nullptr);
   ~DeviceStep();
   DeviceStep(const DeviceStep&) = delete;
   DeviceStep& operator=(const DeviceStep&) = delete;
@@ -30,6 +31,7 @@ class DeviceStep {
   struct Graph;
 
   std::function<void()> body_;
+  std::shared_ptr<SharedArena> shared_;
   std::optional<MemoryPlan> plan_;
   std::optional<StepArena> arena_;
   std::unique_ptr<Graph> graph_;

@@ -172,9 +172,17 @@ bool planning_memory() {
   return planning;
 }
 
-StepArena::StepArena(MemoryPlan plan)
+std::shared_ptr<Storage> SharedArena::at_least(std::size_t bytes) {
+  if (!memory_ || memory_->bytes() < bytes) {
+    memory_ = Storage::allocate(bytes, DeviceKind::kCuda);
+  }
+  return memory_;
+}
+
+StepArena::StepArena(MemoryPlan plan, SharedArena* shared)
     : plan_(std::make_shared<const MemoryPlan>(std::move(plan))),
-      memory_(Storage::allocate(plan_->bytes(), DeviceKind::kCuda)) {}
+      memory_(shared != nullptr ? shared->at_least(plan_->bytes())
+                                : Storage::allocate(plan_->bytes(), DeviceKind::kCuda)) {}
 
 void StepArena::run(const std::function<void()>& step) {
   const auto replay = std::make_shared<Replay>(plan_, memory_);

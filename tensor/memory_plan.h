@@ -54,11 +54,23 @@ class MemoryCategory {
   const char* previous_;
 };
 
+/// Device memory that steps on one stream use in turn: what one leaves there, the next overwrites.
+class SharedArena {
+ public:
+  /// The memory so far if it is large enough, else new memory that takes its place; steps that
+  /// were given the old one keep it. Throws Error (kOutOfMemory).
+  std::shared_ptr<Storage> at_least(std::size_t bytes);
+
+ private:
+  std::shared_ptr<Storage> memory_;
+};
+
 /// The device memory of one step, allocated once.
 class StepArena {
  public:
-  /// Throws Error (kOutOfMemory) naming the bytes that are wanted and free.
-  explicit StepArena(MemoryPlan plan);
+  /// In `shared` memory if it is given. Throws Error (kOutOfMemory) naming the bytes that are
+  /// wanted and free.
+  explicit StepArena(MemoryPlan plan, SharedArena* shared = nullptr);
   /// Runs `step` in the arena. Throws Error if it does not allocate as planned.
   void run(const std::function<void()>& step);
   const MemoryPlan& plan() const { return *plan_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -34,9 +35,12 @@ BlockCache& cache(DeviceKind device) {
 }
 
 // Rounds up so that slightly different sizes share blocks: to 64 B, then to 1/8 of a power of two.
-std::size_t capacity_for(std::size_t bytes) {
+// On the GPU to 2 MiB at most, the unit of its driver: a step's arena may be most of the memory.
+std::size_t capacity_for(std::size_t bytes, DeviceKind device) {
+  const std::size_t coarsest =
+      device == DeviceKind::kCuda ? std::size_t{2} << 20 : std::numeric_limits<std::size_t>::max();
   std::size_t step = kAlignment;
-  while (step * 16 <= bytes) step *= 2;
+  while (step * 16 <= bytes && step < coarsest) step *= 2;
   return std::max(kAlignment, (bytes + step - 1) / step * step);
 }
 
@@ -65,7 +69,7 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device)
     return std::shared_ptr<Storage>(new Storage(data, bytes, bytes, device, memory));
   }
   BlockCache& c = cache(device);
-  const std::size_t capacity = capacity_for(bytes);
+  const std::size_t capacity = capacity_for(bytes, device);
   std::lock_guard lock(c.mutex);
   void* data = nullptr;
   if (auto it = c.free_blocks.find(capacity); it != c.free_blocks.end() && !it->second.empty()) {
@@ -81,7 +85,7 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device)
     if (data == nullptr) {
       fail(ExitCode::kOutOfMemory, "out of memory",
            device == DeviceKind::kCuda ? " on the GPU" : "", ": ", bytes >> 20, " MiB asked for, ",
-           c.stats.live_bytes >> 20, " MiB in use; lower train.batch_size");
+           c.stats.live_bytes >> 20, " MiB in use; lower the batch size");
     }
   }
   c.stats.live_bytes += capacity;

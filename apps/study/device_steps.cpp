@@ -17,9 +17,14 @@ Tensor on_gpu(const onpa::Shape& shape, DType dtype) {
   return Tensor::empty(shape, dtype, DeviceKind::kCuda);
 }
 
-std::vector<Tensor> device_copies(const std::vector<Tensor>& inputs) {
+// Room for a batch's inputs, or for those of its first `samples` samples.
+std::vector<Tensor> device_copies(const HostBatch& batch, std::int64_t samples) {
   std::vector<Tensor> out;
-  for (const Tensor& input : inputs) out.push_back(on_gpu(input.shape(), input.dtype()));
+  for (const Tensor& input : batch.inputs) {
+    const bool per_sample = input.shape().rank() > 0 && input.size(0) == batch.samples;
+    out.push_back(
+        on_gpu(per_sample ? input.shape().with(0, samples) : input.shape(), input.dtype()));
+  }
   return out;
 }
 
@@ -48,10 +53,10 @@ DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
     const auto extents = input.shape().extents();
     key.insert(key.end(), extents.begin(), extents.end());
   }
-  std::unique_ptr<Shape>& shape = shapes_[key];
-  if (shape) return *shape;
+  if (const auto found = shapes_.find(key); found != shapes_.end()) return *found->second;
+  make_room(batch);
   auto made = std::make_unique<Shape>();
-  made->inputs = device_copies(batch.inputs);
+  made->inputs = device_copies(batch, batch.samples);
   const auto pass = [this, inputs = made->inputs](bool first) {
     if (first) parts_.params.clear_grad();
     Tensor loss;
@@ -65,18 +70,46 @@ DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
     backward(loss);
     loss_.copy_from(loss.detach());
   };
-  made->first = std::make_unique<DeviceStep>([pass] { pass(true); });
-  made->more = std::make_unique<DeviceStep>([pass] { pass(false); });
-  const CudaDevice device = cuda_device();
-  if (made->first->plan().bytes() > device.free_bytes) {
-    const std::int64_t largest = largest_batch(batch, device.free_bytes);
+  made->first = std::make_unique<DeviceStep>([pass] { pass(true); }, arena_);
+  made->more = std::make_unique<DeviceStep>([pass] { pass(false); }, arena_);
+  return *(shapes_[key] = std::move(made));
+}
+
+// Sees to it that a batch of a new shape can be allocated. All shapes work in one arena; one that
+// needs more takes the place of those before, which are captured anew when they come back.
+void DeviceSteps::make_room(const HostBatch& batch) {
+  const std::size_t needs = needed_bytes(batch, batch.samples);
+  if (needs <= arena_bytes_) return;
+  shapes_.clear();
+  uploader_.emplace();  // and with it the staging memory of those shapes
+  arena_ = std::make_shared<SharedArena>();
+  release_cached_memory(DeviceKind::kCuda);
+  const std::size_t free = cuda_device().free_bytes;
+  if (needs > free) {
+    const std::int64_t largest = largest_batch(batch, free);
     fail(ExitCode::kOutOfMemory, "out of memory on the GPU: a batch of ", batch.samples, " needs ",
-         made->first->plan().bytes() >> 20, " MiB, ", device.free_bytes >> 20, " MiB are free; ",
+         needs >> 20, " MiB, ", free >> 20, " MiB are free; ",
          largest > 0 ? detail::concat("train.batch_size=", largest, " fits")
                      : "not even a batch of 1 fits");
   }
-  shape = std::move(made);
-  return *shape;
+  arena_bytes_ = needs;
+}
+
+// Of forward and backward over the first `samples` samples of a batch, with its inputs and the
+// uploader's two copies of each.
+std::size_t DeviceSteps::needed_bytes(const HostBatch& batch, std::int64_t samples) {
+  const auto rounding = [](std::size_t bytes) {  // at most, of an allocation
+    return std::min(bytes / 8 + 64, std::size_t{2} << 20);
+  };
+  std::size_t rounded = 0;
+  const MemoryPlan plan = MemoryPlan::make([&] {
+    const auto inputs = device_copies(batch, samples);
+    const auto one = device_copies(batch, samples), other = device_copies(batch, samples);
+    for (const Tensor& input : inputs) rounded += 3 * rounding(input.byte_count());
+    parts_.params.clear_grad();
+    backward(parts_.task.loss(inputs, 0));
+  });
+  return plan.bytes() + rounding(plan.bytes()) + rounded;
 }
 
 // By bisection over plans of smaller batches; 0 if none fits.
@@ -84,17 +117,7 @@ std::int64_t DeviceSteps::largest_batch(const HostBatch& batch, std::size_t free
   std::int64_t fits = 0, too_many = batch.samples;
   while (too_many - fits > 1) {
     const std::int64_t count = (fits + too_many) / 2;
-    std::vector<Tensor> inputs;
-    for (const Tensor& input : batch.inputs) {
-      const bool per_sample = input.shape().rank() > 0 && input.size(0) == batch.samples;
-      inputs.push_back(
-          on_gpu(per_sample ? input.shape().with(0, count) : input.shape(), input.dtype()));
-    }
-    const MemoryPlan plan = MemoryPlan::make([&] {
-      parts_.params.clear_grad();
-      backward(parts_.task.loss(inputs, 0));
-    });
-    (plan.bytes() <= free_bytes ? fits : too_many) = count;
+    (needed_bytes(batch, count) <= free_bytes ? fits : too_many) = count;
   }
   return fits;
 }
@@ -107,7 +130,7 @@ std::optional<DeviceSteps::Loaded> DeviceSteps::load(std::uint64_t draw) {
   if (!parts_.task.next_batch(draw, batch)) return {};
   Shape& shape = shape_of(batch);
   for (std::size_t i = 0; i < batch.inputs.size(); ++i) {
-    uploader_.upload(shape.inputs[i], batch.inputs[i]);
+    uploader_->upload(shape.inputs[i], batch.inputs[i]);
   }
   return Loaded{.shape = &shape, .samples = batch.samples, .cursor = batch.cursor};
 }
@@ -133,7 +156,7 @@ void DeviceSteps::load_ahead(std::uint64_t draw) {
 
 void DeviceSteps::queue_pass(Shape& shape, std::uint64_t draw, bool first) {
   const kernels::StepState state = {.step = draw};
-  uploader_.upload(state_, &state, sizeof state);
+  uploader_->upload(state_, &state, sizeof state);
   (first ? shape.first : shape.more)->run();
   losses_.fetch(loss_);
 }
@@ -154,7 +177,7 @@ void DeviceSteps::queue_update(double lr, std::int64_t passes) {
       .optimizer_step = static_cast<std::uint64_t>(parts_.optimizer.step_count() + 1),
       .lr = static_cast<float>(lr),
       .clip_norm = parts_.optimizer.clip_norm()};
-  uploader_.upload(state_, &state, sizeof state);
+  uploader_->upload(state_, &state, sizeof state);
   update_->run();
   norms_.fetch(squares_);
 }

@@ -40,6 +40,8 @@ class DeviceSteps : public StepTaker {
   };
 
   Shape& shape_of(const HostBatch& batch);
+  void make_room(const HostBatch& batch);
+  std::size_t needed_bytes(const HostBatch& batch, std::int64_t samples);
   std::int64_t largest_batch(const HostBatch& batch, std::size_t free_bytes);
   std::optional<Loaded> load(std::uint64_t draw);
   std::optional<Loaded> first_batch(std::uint64_t draw);
@@ -50,13 +52,15 @@ class DeviceSteps : public StepTaker {
 
   StepParts parts_;
   std::int64_t step_ = 0;
+  std::shared_ptr<SharedArena> arena_;
+  std::size_t arena_bytes_ = 0;  // that the largest of the shapes may take, its inputs included
   std::map<std::vector<std::int64_t>, std::unique_ptr<Shape>> shapes_;
   Tensor state_, loss_, squares_;
   std::unique_ptr<DeviceStep> update_;
   std::int64_t update_passes_ = 0;
   std::optional<Ahead> ahead_;
   double hidden_wait_seconds_ = 0;  // for data, while the GPU had work
-  Uploader uploader_;
+  std::optional<Uploader> uploader_{std::in_place};
   Downloader losses_, norms_;
 };
 

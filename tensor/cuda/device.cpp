@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/check.h"
 #include "kernels/error.h"
 #include "tensor/device_memory.h"
@@ -65,6 +66,7 @@ CudaDevice cuda_device() {
   out.major = properties.major;
   out.minor = properties.minor;
   out.multiprocessors = properties.multiProcessorCount;
+  gpu::blas();  // takes its workspace first: what is free afterwards is for tensors
   ONPA_CUDA_CHECK(cudaMemGetInfo(&out.free_bytes, &out.total_bytes));
   return out;
 }

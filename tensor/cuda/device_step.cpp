@@ -82,7 +82,8 @@ struct DeviceStep::Graph {
   cudaGraphExec_t instance = nullptr;
 };
 
-DeviceStep::DeviceStep(std::function<void()> body) : body_(std::move(body)) {}
+DeviceStep::DeviceStep(std::function<void()> body, std::shared_ptr<SharedArena> shared)
+    : body_(std::move(body)), shared_(std::move(shared)) {}
 
 DeviceStep::~DeviceStep() {
   // Replays under way still use the arena.
@@ -98,7 +99,7 @@ const MemoryPlan& DeviceStep::plan() {
 void DeviceStep::run() {
   if (!arena_) {
     plan();
-    arena_.emplace(std::move(*plan_));
+    arena_.emplace(std::move(*plan_), shared_.get());
     plan_.reset();
     arena_->run(body_);
     return;
