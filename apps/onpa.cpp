@@ -36,6 +36,18 @@ struct Verb {
   bool survives_closed_output = false;  // a reader that goes away must not end a training run
 };
 
+void add_device(CLI::App& app, std::string& device) {
+  app.add_option("--device", device, "auto: a GPU if one can be used; cpu; cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+}
+
+void add_compute(CLI::App& app, ComputeChoice& compute) {
+  add_device(app, compute.device);
+  app.add_option("--precision", compute.precision,
+                 "of a GPU: f32, bf16, or auto (bf16 for audio, f32 for features)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}));
+}
+
 Verb add_prepare(CLI::App& root, PrepareArgs& a) {
   CLI::App* app = root.add_subcommand("prepare", "Make a data set from a CSV of tracks");
   app->add_option("--csv", a.csv, "CSV with one track a row")->required();
@@ -64,8 +76,7 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
   app->add_option("--resume", a.resume, "auto: go on if there is a checkpoint; must; no")
       ->check(CLI::IsMember({"auto", "must", "no"}));
   app->add_option("--init-from", a.init_from, "weights to start from: model.safetensors");
-  app->add_option("--device", a.device, "auto: a GPU if one can be used; cpu; cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_device(*app, a.device);
   app->add_flag("--quiet", a.quiet, "warnings and errors only");
   return {app, [&a] { return run_train(a); }, true};
 }
@@ -80,6 +91,7 @@ Verb add_eval(CLI::App& root, EvalArgs& a) {
   app->add_option("--out", a.out, "folder of the tables; default: the first run");
   app->add_option("--batch-size", a.batch_size, "samples of one pass")
       ->check(CLI::Range(1, 1 << 24));
+  add_compute(*app, a.compute);
   return {app, [&a] { return run_eval(a); }};
 }
 
@@ -88,6 +100,7 @@ Verb add_predict(CLI::App& root, PredictArgs& a) {
   app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
   app->add_option("inputs", a.inputs, "audio files, folders of them, or CSV files")->required();
   app->add_flag("--json", a.json, "one JSON object a line");
+  add_compute(*app, a.compute);
   return {app, [&a] { return run_predict(a); }};
 }
 
@@ -96,6 +109,7 @@ Verb add_embed(CLI::App& root, EmbedArgs& a) {
   app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
   app->add_option("inputs", a.inputs, "audio files or folders of them")->required();
   app->add_option("--out", a.out, ".npy file to write: float32 (inputs, width)")->required();
+  add_compute(*app, a.compute);
   return {app, [&a] { return run_embed(a); }};
 }
 

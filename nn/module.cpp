@@ -42,6 +42,13 @@ std::int64_t Module::parameter_count() const {
   return count;
 }
 
+void Module::move_to(DeviceKind device, DType dtype) {
+  for (const auto& [name, tensor] : parameter_slots()) {
+    const Tensor there = tensor->detach().to(device);
+    *tensor = there.dtype() == dtype ? there : there.to(dtype);
+  }
+}
+
 void Module::train(bool on) {
   training_ = on;
   for (auto& [name, child] : children_) child->train(on);

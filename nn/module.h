@@ -31,6 +31,10 @@ class Module {
   /// life.
   std::vector<std::pair<std::string, Tensor*>> parameter_slots();
 
+  /// Moves all parameters to `device` and into `dtype` (f32, on the GPU also bf16) to be used, not
+  /// trained: gradients and FlatParams' buffers are left behind.
+  void move_to(DeviceKind device, DType dtype);
+
   /// Training mode switches dropout and patchout on. Applies to children too. Starts as false.
   void train(bool on = true);
   bool training() const { return training_; }

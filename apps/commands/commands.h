@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/study/compute_device.h"
+
 namespace onpa::apps {
 
 /// A configuration file ("" for none) and `section.key=value` texts, in the order given.
@@ -43,18 +45,21 @@ struct EvalArgs {
   std::string by;                 // "genre" or ""
   std::string out;                // folder of the tables; "" for the first run's folder
   std::int64_t batch_size = 16;
+  ComputeChoice compute = {.device = "auto"};
 };
 
 struct PredictArgs {
   std::string model;                // run folder, checkpoint folder or safetensors file
   std::vector<std::string> inputs;  // audio files, folders of them, or CSV files (dense)
   bool json = false;
+  ComputeChoice compute = {.device = "auto"};
 };
 
 struct EmbedArgs {
   std::string model;
   std::vector<std::string> inputs;
   std::string out;  // .npy, f32 (inputs, width)
+  ComputeChoice compute = {.device = "auto"};
 };
 
 struct MelArgs {

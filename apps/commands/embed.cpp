@@ -16,6 +16,7 @@ namespace onpa::apps {
 int run_embed(const EmbedArgs& args) {
   Predictor model(args.model);
   if (!model.passt()) fail(ExitCode::kUsage, args.model, ": a dense model has no audio features");
+  model.compute_on(args.compute);
   const std::vector<std::string> inputs = expand_inputs(args.inputs);
   audio::DecodeOptions options;
   options.rate_hz = model.card().mel.rate_hz;

@@ -40,7 +40,7 @@ int run_eval(const EvalArgs& args) {
   const data::DataSet data = data::DataSet::load(folder);
   std::vector<ModelResult> results;
   for (const std::string& run : args.runs) {
-    results.push_back(evaluate_run(run, data, args.batch_size));
+    results.push_back(evaluate_run(run, data, args.batch_size, args.compute));
     spdlog::info("{}: {} test tracks predicted", run, results.back().predictions.size());
   }
   label_by_run(args.runs, results);

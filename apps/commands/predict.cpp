@@ -94,6 +94,7 @@ int run_predict(const PredictArgs& args) {
   Predictor model(args.model);
   const std::vector<std::string> inputs = expand_inputs(args.inputs);
   for (const std::string& path : inputs) check_kind(model, path);
+  model.compute_on(args.compute);
   int code = 0;
   for (const std::string& path : inputs) {
     try {

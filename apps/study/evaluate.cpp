@@ -20,10 +20,11 @@ const std::string& text_of(const nn::FoundCheckpoint& found, const std::string& 
 }  // namespace
 
 ModelResult evaluate_run(const std::filesystem::path& run, const data::DataSet& data,
-                         std::int64_t batch_size) {
+                         std::int64_t batch_size, const ComputeChoice& compute) {
   const nn::FoundCheckpoint found = open_checkpoint(run);
   const TrainState state = TrainState::from_json(text_of(found, "state.json"));
   Predictor predictor(found);
+  predictor.compute_on(compute);
   ModelResult out;
   out.model = predictor.card().kind;
   out.hours_per_epoch = state.hours_per_epoch;

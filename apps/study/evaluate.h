@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/study/compute_device.h"
 #include "data/dataset.h"
 
 namespace onpa::apps {
@@ -24,8 +25,9 @@ struct ModelResult {
 
 /// Predicts the test split with the newest checkpoint of `run` (its averaged weights if it kept
 /// any). Throws Error: kInputMissing without a run, kBadCheckpoint without a valid checkpoint,
-/// kConfig when the data set lacks a feature that the run was trained on.
+/// kConfig when the data set lacks a feature that the run was trained on, kDevice without the GPU
+/// that is asked for.
 ModelResult evaluate_run(const std::filesystem::path& run, const data::DataSet& data,
-                         std::int64_t batch_size = 16);
+                         std::int64_t batch_size = 16, const ComputeChoice& compute = {});
 
 }  // namespace onpa::apps

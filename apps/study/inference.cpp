@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 
 #include "apps/support/log.h"
 #include "apps/support/suggest.h"
@@ -81,6 +82,40 @@ class EqualLengthBatches {
   bool waiting_ = false;
 };
 
+// Evaluates batches, in parts where there is no memory for a whole one: a run must not end for
+// its evaluation, whose batch size nothing depends on.
+class PartedForward {
+ public:
+  /// forward(x) for all rows of x, as f32 on the CPU.
+  template <class Forward>
+  Tensor operator()(const Tensor& x, Forward&& forward) {
+    const std::int64_t rows = x.size(0);
+    std::vector<Tensor> parts;
+    for (std::int64_t done = 0; done < rows;) {
+      const std::int64_t count = std::min(fits_, rows - done);
+      try {
+        parts.push_back(on_host(forward(x.slice(done, done + count))));
+        done += count;
+      } catch (const Error& error) {
+        if (error.code() != ExitCode::kOutOfMemory || count == 1) throw;
+        fits_ = count / 2;
+        spdlog::warn("no memory to evaluate {} samples at once; trying {}", count, fits_);
+      }
+    }
+    if (parts.size() == 1) return parts.front();
+    Tensor out = Tensor::empty(parts.front().shape().with(0, rows));
+    std::int64_t at = 0;
+    for (const Tensor& part : parts) {
+      out.slice(at, at + part.size(0)).copy_from(part);
+      at += part.size(0);
+    }
+    return out;
+  }
+
+ private:
+  std::int64_t fits_ = std::numeric_limits<std::int64_t>::max();
+};
+
 // Where each of the card's features stands in a track.
 std::vector<std::size_t> feature_positions(const ModelCard& card, const data::DataSet& data) {
   std::vector<std::size_t> out;
@@ -140,9 +175,13 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
   data::AudioBatch batch;
   try {
     const DeviceKind device = model.parameters().front().tensor.device();
+    PartedForward forward;
     while (!(stop && stop()) && (whole_clips ? whole.next(batch) : loader.next(batch))) {
-      const Tensor mel = for_model(audio::log_mel(batch.wave.to(device), card.mel), model);
-      collect(on_host(model.forward(mel).logits), card, data, batch.rows, out);
+      const Tensor logits = forward(batch.wave, [&](const Tensor& wave) {
+        const Tensor mel = for_model(audio::log_mel(wave.to(device), card.mel), model);
+        return model.forward(mel).logits;
+      });
+      collect(logits, card, data, batch.rows, out);
     }
   } catch (...) {
     hand_over();
@@ -181,10 +220,13 @@ std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& car
   std::vector<TrackPrediction> out;
   const std::span<const std::int64_t> all(rows);
   const auto step = static_cast<std::size_t>(batch_size);
+  PartedForward forward;
   for (std::size_t begin = 0; begin < all.size() && !(stop && stop()); begin += step) {
     const auto part = all.subspan(begin, std::min(step, all.size() - begin));
-    const Tensor x = for_model(scaled_features(card, data, part), model);
-    collect(on_host(model.forward(x)), card, data, part, out);
+    const Tensor logits = forward(scaled_features(card, data, part), [&](const Tensor& x) {
+      return model.forward(for_model(x, model));
+    });
+    collect(logits, card, data, part, out);
   }
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
   return out;

@@ -10,6 +10,7 @@
 #include "kernels/error.h"
 #include "nn/load.h"
 #include "tensor/autograd.h"
+#include "tensor/device.h"
 
 namespace onpa::apps {
 namespace {
@@ -83,6 +84,14 @@ void Predictor::load(const io::SafetensorsFile& file) {
 
 Predictor::~Predictor() = default;
 
+void Predictor::compute_on(const ComputeChoice& choice) {
+  const Compute compute = choose_compute(choice, card_.kind);
+  if (compute.device == DeviceKind::kCpu) return;
+  nn::Module& module = passt_ ? static_cast<nn::Module&>(*passt_) : *dense_;
+  module.move_to(compute.device, compute.dtype);
+  spdlog::info("on {}, computing in {}", cuda_device().name, name_of(compute.dtype));
+}
+
 Predictor::Output Predictor::predict(std::span<const float> wave, const std::string& name) {
   if (!passt_) fail(ExitCode::kUsage, source_.string(), ": a dense model takes CSV, not audio");
   const std::int64_t shortest = shortest_samples(card_);
@@ -102,10 +111,12 @@ Predictor::Output Predictor::predict(std::span<const float> wave, const std::str
                  static_cast<double>(frames) * card_.mel.hop_samples / card_.mel.rate_hz);
   }
   const NoGrad no_grad;
-  const Tensor mel = audio::log_mel(Tensor::from<float>({1, count}, samples), card_.mel);
-  const nn::Passt::Output result = passt_->forward(mel);
-  Output out = output_of(card_, result.logits.span<float>());
-  out.features = result.features.to_vector<float>();
+  const DeviceKind device = passt_->parameters().front().tensor.device();
+  const Tensor there = Tensor::from<float>({1, count}, samples).to(device);
+  const nn::Passt::Output result =
+      passt_->forward(for_model(audio::log_mel(there, card_.mel), *passt_));
+  Output out = output_of(card_, on_host(result.logits).span<float>());
+  out.features = on_host(result.features).to_vector<float>();
   return out;
 }
 
@@ -137,7 +148,7 @@ std::vector<Predictor::Output> Predictor::predict(const data::Table& table) {
                          x.span<float>().subspan(static_cast<std::size_t>(row) * width, width));
   }
   const NoGrad no_grad;
-  const Tensor logits = dense_->forward(x);
+  const Tensor logits = on_host(dense_->forward(for_model(x, *dense_)));
   const auto outputs = static_cast<std::size_t>(logits.size(1));
   std::vector<Output> out;
   for (std::size_t row = 0; row < static_cast<std::size_t>(table.rows()); ++row) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/study/compute_device.h"
 #include "apps/study/inference.h"
 #include "apps/study/model_card.h"
 #include "data/table.h"
@@ -24,6 +25,10 @@ class Predictor {
   ~Predictor();
   Predictor(const Predictor&) = delete;
   Predictor& operator=(const Predictor&) = delete;
+
+  /// Moves the model to where it is to compute; on the CPU, in f32, at first. Throws Error:
+  /// kDevice, kOutOfMemory.
+  void compute_on(const ComputeChoice& choice);
 
   const ModelCard& card() const { return card_; }
   /// The file or folder that the weights came from.

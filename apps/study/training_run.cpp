@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/study/compute_device.h"
 #include "apps/study/cpu_steps.h"
 #include "apps/study/device_steps.h"
 #include "apps/support/environment.h"
@@ -29,13 +30,6 @@ std::string unwritten_metrics(const nn::CheckpointContent& content) {
 
 bool is_disk_error(const Error& error) {
   return error.code() == ExitCode::kIo || error.code() == ExitCode::kCannotCreate;
-}
-
-// Whether `device` (auto, cpu or cuda) means the GPU. Throws Error (kDevice) if it must and cannot.
-bool use_gpu(const std::string& device) {
-  if (device == "cpu") return false;
-  if (device == "cuda") require_cuda();
-  return cuda_problem().empty();
 }
 
 }  // namespace
