@@ -2,11 +2,12 @@
 """Removes barriers, cp.async waits and commits and bounds checks from kernels/cuda one at a time and lists those
 that no test in the simulator misses.
 
-Bounds checks are, in device code, comparisons with < or >= in `if`, ternaries and the predicate of
+Bounds checks are, in device code, all comparisons with <, <=, > and >= (taken as passed), loops that the
+threads share out (one step further), min() (either argument alone) and the predicates of
 cp_async16. Each change is compiled in a copy, linked into test_cuda_sim in the place of the original,
 and the family's tests run; if they pass, so do the family's race tests. Results are kept by a hash of
-sources and tests, so an interrupted run goes on where it was. `// mutation: REASON` on a line or above
-it takes the line out. Needs a CUDA build with its simulator tests up to date.
+sources and tests, so an interrupted run goes on where it was. `// mutation: REASON` on a line or in
+the comment above it takes the line out, `// mutation to REPLACEMENT: REASON` one of its changes. Needs a CUDA build with its simulator tests up to date.
 """
 import argparse
 import concurrent.futures
@@ -25,10 +26,16 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels" / "cuda"
 INCLUDE = re.compile(r'#include "(kernels/[^"]+)"')
-BARRIER = re.compile(r"(?:gpu::)?\b(?:__syncthreads|__syncwarp|cp_async_wait<[^;<>]*>|cp_async_commit)\([^;()]*\);")
-OPERAND = r"[\w.\[\]]+(?:\([\w.,\s]*\))?(?:\s*[-+*/%]\s*[\w.\[\]]+)*"
-COMPARISON = re.compile(rf"({OPERAND})\s(<|>=)\s({OPERAND})")  # the spaces tell it from a template
+BARRIER = re.compile(r"(?:gpu::)?\b(?:__syncthreads|__syncwarp|cp_async_wait<[^;<>]*>|cp_async_commit)\([^;()]*\);"
+                     r"|__syncthreads_(?:and|or)(\([^;()]*\))")
+COMPARISON = re.compile(r"\s(<=|>=|<|>)\s")  # the spaces tell it from a template
+HEADER = re.compile(r"\b(for|if|while|if constexpr|static_assert) ?\(")
+CONSTANT = re.compile(r"(?:[\d\s+\-*/()]|(?:\w+::)*\bk[A-Z]\w*(?:<\w+>)?)+")
+OWN_PART = re.compile(r"\b(?:threadIdx|blockIdx|tid|thread|warp|lane|group|begin)\b")
+REASON = re.compile(r"// mutation(?: to (.+?))?: (.+)")
 TEST = re.compile(r"\b(?:TEST|TEST_F|TEST_P|TYPED_TEST)\(\s*(\w+)")
+PROGRAMS = (("onpa_cuda_sim_address", "test_cuda_sim", "tests"),
+            ("onpa_cuda_sim_thread", "test_cuda_sim_race", "races"))
 LIMIT_S = 600
 lock = threading.Lock()
 
@@ -40,6 +47,7 @@ class Mutant:
     kind: str
     text: str     # what is taken away
     source: str   # the whole file without it
+    reason: str   # why nothing can miss it; empty where a test must
 
     def name(self) -> str:
         return f"{self.file.relative_to(ROOT)}:{self.line}: {self.kind} {self.text}"
@@ -68,55 +76,116 @@ def device_bodies(code: str) -> list[tuple[int, int]]:
     return bodies
 
 
-def bounds_checks(code: str, begin: int, end: int) -> list[tuple[int, int, str, str]]:
-    """(from, to, replacement, kind) of the comparisons that guard memory between two places."""
+def clauses(code: str, a: int, b: int, separators: str) -> list[tuple[int, int]]:
+    """Parts of code[a:b] between separators outside of brackets."""
+    out, depth, begin = [], 0, a
+    for i in range(a, b):
+        depth += (code[i] in "([{") - (code[i] in ")]}")
+        if depth == 0 and code[i] in separators:
+            out.append((begin, i))
+            begin = i + 1
+    return [*out, (begin, b)]
+
+
+def operand(code: str, at: int, step: int) -> int:
+    """Where the operand of a comparison that touches code[at] ends, going by `step` from there."""
+    depth, i = 0, at
+    while 0 <= i < len(code):
+        c = code[i]
+        depth += step * ((c in "([{") - (c in ")]}"))
+        scope = c == ":" and ":" in (code[i - 1], code[i + 1])
+        if depth < 0 or depth == 0 and c in ",;?:&|=!" and not scope:
+            break
+        i += step
+    return i
+
+
+def one_more_round(code: str, header: tuple[int, int], left: str, op: str, right: str) -> str | None:
+    """The condition of a loop that the threads share out, going one step too far; None for others."""
+    start, _, steps = (code[slice(*part)] for part in clauses(code, *header, ";"))
+    if op not in ("<", "<=") or CONSTANT.fullmatch(right) or not OWN_PART.search(start):
+        return None
+    step = re.search(rf"(?<![\w.]){re.escape(left.split()[0])} \+= ([^,]+)", steps)
+    return f"{left} {op} {right} + ({step[1].strip() if step else 1})"
+
+
+def leaves(code: str, at: int) -> bool:
+    """Whether what begins at `at`, behind the condition of an `if`, does not go on behind it."""
+    at += len(re.match(r"\s*", code[at:])[0])
+    end = closing(code, at) if code[at] == "{" else code.index(";", at) + 1
+    return re.search(r"\b(return|continue|break)\b[^;]*;\s*}?$", code[at:end]) is not None
+
+
+def without_check(op: str, right: str, leaving: bool) -> str:
+    """What a comparison says of an index that it lets pass."""
+    if op in ("<", "<="):
+        return "false" if right == "0" else "true"
+    return "false" if leaving else "true"
+
+
+def comparisons(code: str, begin: int, end: int) -> list[tuple[int, int, str, str]]:
+    """(from, to, replacement, kind) of the comparisons between two places."""
+    headers = [(m[1], m.end(), closing(code, m.end() - 1) - 1) for m in HEADER.finditer(code, begin, end)]
     found = []
-
-    def comparisons(a: int, b: int, kind: str) -> None:
-        for m in COMPARISON.finditer(code, a, b):
-            if re.fullmatch(r"\d+", m[3]):  # a sign, not a size
-                continue
-            leaves = re.match(r"\)*\s*{?\s*(return|continue|break)\b", code[b:b + 40].lstrip(")"))
-            guards = m[2] == "<" or not (kind == "if" and leaves)
-            found.append((m.start(), m.end(), "true" if guards else "false", kind))
-
-    for m in re.compile(r"\bif \(").finditer(code, begin, end):
-        comparisons(m.end(), closing(code, m.end() - 1) - 1, "if")
-    for m in re.compile(r"[^?\n;{}]*\?").finditer(code, begin, end):
-        comparisons(m.start(), m.end(), "ternary")
-    for m in re.compile(r"\bcp_async16\(").finditer(code, begin, end):
-        stop = closing(code, m.end() - 1) - 1
-        depth, commas = 0, []
-        for i in range(m.end(), stop):
-            depth += (code[i] in "([{") - (code[i] in ")]}")
-            if code[i] == "," and depth == 0:
-                commas.append(i)
-        if len(commas) == 2:
-            found.append((commas[1] + 1, stop, " true", "predicate"))
-    for m in re.compile(r"\bconst bool (\w+) = ([^;]*);").finditer(code, begin, end):
-        comparisons(m.start(2), m.end(2), "condition")
+    for m in COMPARISON.finditer(code, begin, end):
+        a, b = operand(code, m.start(), -1) + 1, operand(code, m.end(), 1)
+        a += len(re.match(r"\s*(?:return\s)?\s*", code[a:b])[0])
+        b = a + len(code[a:b].rstrip())
+        left, right = code[a:m.start()].strip(), code[m.end():b].strip()
+        kind, first, last = next((h for h in headers if h[1] <= m.start() < h[2]), ("", 0, 0))
+        if kind in ("if constexpr", "static_assert") or CONSTANT.fullmatch(left + right):
+            continue
+        if kind == "for":
+            if clauses(code, first, last, ";")[1][0] <= m.start() and (
+                    further := one_more_round(code, (first, last), left, m[1], right)):
+                found.append((a, b, further, "loop"))
+            continue
+        found.append((a, b, without_check(m[1], right, kind == "if" and leaves(code, last + 1)), "check"))
     return found
+
+
+def clamps_and_predicates(code: str, begin: int, end: int) -> list[tuple[int, int, str, str]]:
+    found = []
+    for m in re.compile(r"\b(min|cp_async16)\(").finditer(code, begin, end):
+        stop = closing(code, m.end() - 1)
+        arguments = clauses(code, m.end(), stop - 1, ",")
+        if m[1] == "min":
+            found += [(m.start(), stop, f"({code[slice(*a)].strip()})", "clamp") for a in arguments]
+        elif len(arguments) == 3:
+            found.append((*arguments[2], " true", "predicate"))
+    return found
+
+
+def barriers(code: str, begin: int, end: int) -> list[tuple[int, int, str, str]]:
+    return [(m.start(), m.end(), m[1] or "{}", "barrier") for m in BARRIER.finditer(code, begin, end)]
+
+
+def reason_of(lines: list[str], at: int, replacement: str) -> str:
+    """The reason on lines[at] or in the comment above it."""
+    while not (m := REASON.search(lines[at])) or m[1] not in (None, replacement):
+        at -= 1
+        if at < 0 or not lines[at].lstrip().startswith("//"):
+            return ""
+    return m[2]
 
 
 def mutants_of(path: pathlib.Path) -> list[Mutant]:
     text = path.read_text()
     code = blank_comments(text)
     lines = text.splitlines()
-    changes: dict[tuple[int, int], tuple[str, str]] = {}
-    for begin, end in device_bodies(code):
+    out: dict[str, Mutant] = {}
+    for body in device_bodies(code):
+        found = comparisons(code, *body) + clamps_and_predicates(code, *body)
         if path.name != "mma.cuh":  # defines the asynchronous copies
-            for m in BARRIER.finditer(code, begin, end):
-                changes[m.start(), m.end()] = ("{}", "barrier")
-        for a, b, replacement, kind in bounds_checks(code, begin, end):
-            changes.setdefault((a, b), (replacement, kind))
-    out = []
-    for (a, b), (replacement, kind) in sorted(changes.items()):
-        line = text.count("\n", 0, a) + 1
-        if any("// mutation:" in lines[i] for i in (line - 1, line - 2) if i >= 0):
-            continue
-        taken = " ".join(text[a:b].split())
-        out.append(Mutant(path, line, kind, taken, text[:a] + replacement + text[b:]))
-    return out
+            found += barriers(code, *body)
+        for a, b, replacement, kind in sorted(found):
+            line = text.count("\n", 0, a) + 1
+            change = " ".join(text[a:b].split())
+            if kind not in ("barrier", "predicate"):
+                change += f" -> {replacement}"
+            source = text[:a] + replacement + text[b:]
+            out.setdefault(source, Mutant(path, line, kind, change, source, reason_of(lines, line - 1, replacement)))
+    return list(out.values())
 
 
 def includes(path: pathlib.Path) -> set[pathlib.Path]:
@@ -201,8 +270,7 @@ def judge(mutant: Mutant, builder: Builder, users: list[pathlib.Path], tests: di
     with tempfile.TemporaryDirectory(dir=builder.scratch) as scratch:
         folder = pathlib.Path(scratch)
         ran = False
-        for library, program, kind in (("onpa_cuda_sim_address", "test_cuda_sim", "tests"),
-                                       ("onpa_cuda_sim_thread", "test_cuda_sim_race", "races")):
+        for library, program, kind in PROGRAMS:
             if not tests[kind]:
                 continue
             made = builder.make(mutant, users, library, program, folder)
@@ -231,6 +299,35 @@ def tests_for(users: list[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
     return out
 
 
+def collect(family: str) -> tuple[list[tuple], list[Mutant]]:
+    """What to try, as (key, mutant, sources that see it, their tests), and what has a reason."""
+    sources = sorted(KERNELS.glob("*.cu"))
+    seen_by = {source: includes(source) for source in sources}
+    work, reasons = [], []
+    for file in sorted([*sources, *KERNELS.glob("*.cuh")]):
+        if not file.name.startswith(family):
+            continue
+        users = [s for s in sources if file in seen_by[s]]
+        tests = tests_for(users)
+        context = "".join(f.read_text() for user in users for f in sorted(seen_by[user])) + "".join(
+            f.read_text() for kind in sorted(tests) for f in tests[kind])
+        for mutant in mutants_of(file):
+            if mutant.reason:
+                reasons.append(mutant)
+                continue
+            key = hashlib.sha256((mutant.source + context).encode()).hexdigest()[:24]
+            work.append((key, mutant, users, tests))
+    return work, reasons
+
+
+def check_unchanged(build: pathlib.Path, work: list[tuple]) -> None:
+    """Where a test fails anyway, every change would count as found."""
+    for _, program, kind in PROGRAMS:
+        tests = sorted({test for *_, tests in work for test in tests[kind]})
+        if tests and not passes(build / program, tests):
+            raise SystemExit(f"{program} fails without any change")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
@@ -244,23 +341,13 @@ def main() -> int:
     store = args.results or args.build / "mutants.json"
     results: dict[str, dict[str, str]] = json.loads(store.read_text()) if store.exists() else {}
 
-    sources = sorted(KERNELS.glob("*.cu"))
-    seen_by = {source: includes(source) for source in sources}
-    work = []
-    for file in sorted([*sources, *KERNELS.glob("*.cuh")]):
-        if not file.name.startswith(args.family):
-            continue
-        users = [s for s in sources if file in seen_by[s]]
-        tests = tests_for(users)
-        context = "".join(f.read_text() for user in users for f in sorted(seen_by[user])) + "".join(
-            f.read_text() for kind in sorted(tests) for f in tests[kind])
-        for mutant in mutants_of(file):
-            key = hashlib.sha256((mutant.source + context).encode()).hexdigest()[:24]
-            work.append((key, mutant, users, tests))
+    work, reasons = collect(args.family)
     if args.list:
         for _, mutant, _, tests in work:
             print(mutant.name(), "->", ", ".join(t.name for t in tests["tests"] + tests["races"]))
-        print(f"{len(work)} mutants")
+        for mutant in reasons:
+            print(f"{mutant.name()}: not tried: {mutant.reason}")
+        print(f"{len(work)} mutants, and {len(reasons)} with a reason")
         return 0
 
     fresh = [w for w in work if w[0] not in results]
@@ -268,6 +355,7 @@ def main() -> int:
     scratch = args.build / "mutants"
     scratch.mkdir(exist_ok=True)
     builder = Builder(args.build, scratch)
+    check_unchanged(args.build, fresh)
 
     def run_one(item: tuple) -> None:
         key, mutant, users, tests = item
@@ -280,10 +368,10 @@ def main() -> int:
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(run_one, fresh))
     known = [results[key] for key, *_ in work if key in results]
-    open_ones = [r for r in known if r["result"] in ("survives", "has no tests")]
-    print(f"\n{len(known)} of {len(work)} tried, {len(open_ones)} not noticed:")
+    open_ones = [r for r in known if not r["result"].startswith("found")]
+    print(f"\n{len(known)} of {len(work)} tried, {len(reasons)} with a reason not to, {len(open_ones)} not noticed:")
     for r in open_ones:
-        print(f"  {r['result']:13s} {r['mutant']}")
+        print(f"  {r['result']:16s} {r['mutant']}")
     return 1 if open_ones else 0
 
 

@@ -1,8 +1,7 @@
 // The workspace of a dense training step, and how its two kernels share the work.
 //
 // A layer has its bias as one more input that is always 1, so products and gradients of weights
-// and biases are one. Rows are padded to whole groups of 4 floats; what the padding holds reaches
-// no result.
+// and biases are one. Rows are padded with zeros to whole groups of 4 floats.
 #pragma once
 
 #include <type_traits>

@@ -37,6 +37,7 @@ struct Shared {
 // number of groups. Not synchronized.
 GPU_FN int multiply(const Shared& s, const float* w, int stride, int depth) {
   const int quads = stride / kColumns, tid = static_cast<int>(threadIdx.x);
+  // mutation to (kThreads / quads): more groups of fewer terms give the same sum
   const int groups = min(kThreads / quads, (depth + kMinDepth - 1) / kMinDepth);
   const int group = tid / quads, column = (tid - group * quads) * kColumns;
   if (group >= groups) return groups;
@@ -218,6 +219,7 @@ GPU_FN bool run_layers(const DensePlan& plan, const Shared& s, std::uint64_t ste
   for (int i = 0; i <= last; ++i) {
     const DensePlanLayer& layer = plan.layer[i];
     groups = multiply(s, layer.forward, layer.output_stride, layer.inputs + 1);
+    // mutation: saves draws that nobody looks at
     if (i < last && plan.a.dropout > 0) draw_dropout(plan, s, i, step);
     __syncthreads();
     if (i == last) break;
@@ -248,7 +250,7 @@ __global__ void __launch_bounds__(kThreads) dense_rows_kernel(const DensePlan pl
   const std::int64_t count = gpu::dense_count(plan.a, state);
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kRows;
   const int tid = static_cast<int>(threadIdx.x);
-  if (first >= count) {
+  if (first >= count) {  // mutation: the losses of no rows come out as 0 too
     if (tid == 0) plan.row_loss[blockIdx.x] = 0;
     return;
   }

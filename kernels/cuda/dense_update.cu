@@ -202,16 +202,12 @@ __global__ void __launch_bounds__(kThreads) dense_update_kernel(const DensePlan 
     sum_tile(plan.layer[tile.layer], tile, static_cast<int>(count), stages, partial, gradient);
   }
   if constexpr (kPass == Pass::kGradient) {
-    const DensePlanLayer& layer = plan.layer[tile.layer];
-    double squares = 0;
+    double squares = 0;  // cells outside of the layer are 0, as the padding is
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) {
-      const int cell = tid + i * kThreads;
-      plan.gradient[static_cast<std::int64_t>(blockIdx.x) * kDenseTileCells + cell] = gradient[i];
-      if (tile.row + cell / kDenseTile < layer.outputs &&
-          tile.column + cell % kDenseTile <= layer.inputs) {
-        squares += static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]);
-      }
+      plan.gradient[static_cast<std::int64_t>(blockIdx.x) * kDenseTileCells + tid + i * kThreads] =
+          gradient[i];
+      squares += static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]);
     }
     squares = gpu::block_sum<kThreads>(squares, warps);
     if (tid == 0) plan.squares[blockIdx.x] = squares;

@@ -28,7 +28,7 @@ struct Gather {
   PatchInput<T> in;
   T* patches;  // (batch, kept + kPrefix, patch_f * patch_t)
   std::int64_t pieces_per_row;
-  bool aligned;
+  bool aligned;  // pointers and rows, to 16 bytes: then a row is whole pieces
 };
 
 template <class T>
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(Gather<T> a) {
       }
     }
   }
-  gpu::store_piece(a.patches + row * area + k0, a.aligned && k0 + kV <= area, area - k0, v);
+  gpu::store_piece(a.patches + row * area + k0, a.aligned, area - k0, v);
 }
 
 template <class T>
@@ -123,7 +123,7 @@ struct Finish {
   PatchTokensFwd<T> a;
   const float* positions;
   std::int64_t pieces_per_row;
-  bool aligned;
+  bool aligned;  // pointers and rows, to 16 bytes: then a row is whole pieces
 };
 
 // y, which holds the products, gets its positions; the two leading tokens are written anew.
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kThreads) add_positions_kernel(Finish<T> args)
   if (row >= in.batch * tokens) return;
   const std::int64_t sample = row / tokens, token = row - sample * tokens;
   const std::int64_t c = (piece - row * args.pieces_per_row) * kV, left = in.width - c;
-  const bool whole = args.aligned && left >= kV;
+  const bool whole = args.aligned;
   T* y = a.y + row * in.width + c;
   float v[kV];
   if (token < kPrefix) {
@@ -180,7 +180,7 @@ struct Sums {
   float* token_sums;  // (kPrefix + cells, width): dy over the batch
   float* freq_sums;   // (grid_f, width)
   std::int64_t pieces_per_row;
-  bool aligned;
+  bool aligned;  // pointers and rows, to 16 bytes: then a row is whole pieces
 };
 
 // The gradient of every cell: dy of its token summed over the batch, so that dy is read once.
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(kThreads) token_sums_kernel(Sums<T> s) {
   const std::int64_t row = piece / s.pieces_per_row;
   if (row >= kPrefix + s.cells) return;
   const std::int64_t c = (piece - row * s.pieces_per_row) * kV, left = in.width - c;
-  const bool whole = s.aligned && left >= kV;
+  const bool whole = s.aligned;
   float sum[kV] = {};
   for (std::int64_t sample = 0; sample < in.batch; ++sample) {
     std::int64_t token = row;

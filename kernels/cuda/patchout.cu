@@ -134,12 +134,9 @@ __global__ void __launch_bounds__(kThreads) draw_patchout_kernel(DrawPatchout a)
   if (threadIdx.x == 0) {
     *used = 0;
     if (a.time_offset != nullptr) {
-      std::uint32_t offset = 0;
-      if (a.grid_t < a.table_t) {
-        Philox rng({.seed = a.seed, .stream = kStreamTimeOffset, .step = step});
-        offset = rng.below(static_cast<std::uint32_t>(a.table_t - a.grid_t + 1));
-      }
-      *a.time_offset = static_cast<std::int32_t>(offset);
+      Philox rng({.seed = a.seed, .stream = kStreamTimeOffset, .step = step});
+      const auto offsets = static_cast<std::uint32_t>(a.table_t - a.grid_t + 1);
+      *a.time_offset = static_cast<std::int32_t>(rng.below(offsets));
     }
   }
   __syncthreads();

@@ -294,10 +294,10 @@ TEST(CudaPatchout, ManySteps) {
   for (; a.step < 40; ++a.step) ASSERT_EQ(draw_on_gpu(a), draw_on_cpu(a)) << "step " << a.step;
 }
 
-// More cells than words are made ahead.
+// More cells than words are made ahead; and as many as there may be.
 TEST(CudaPatchout, LargeGrids) {
-  for (const std::int64_t grid_t : {407, 1300}) {
-    const DrawPatchout a{.grid_f = 12,
+  for (const auto& [grid_f, grid_t] : {std::pair{12, 407}, {12, 1300}, {128, 128}}) {
+    const DrawPatchout a{.grid_f = grid_f,
                          .grid_t = grid_t,
                          .table_t = grid_t + 5,
                          .drop_time = 1,

@@ -21,6 +21,7 @@ struct Copy {
   void* to;
   Words words;
 };
+constexpr std::uint32_t kNotArrived = 0xFFFFFFFFu;  // NaN as float and as bf16
 
 struct MmaOperands {
   float* d;
@@ -64,7 +65,7 @@ inline void cp_async16(void* smem, const void* global, bool pred = true, SIM_SIT
   sim::detail::check_shared(smem, "cp.async destination", {file, line});
   sim::detail::Copy copy{smem, {}};
   if (pred) copy.words = sim::detail::load_words(global);
-  constexpr std::uint32_t kNan = 0xFFFFFFFFu;
+  constexpr std::uint32_t kNan = sim::detail::kNotArrived;
   sim::detail::store_words(smem, {{kNan, kNan, kNan, kNan}});
   if (sim::detail::copy_begin(copy, global, pred, {file, line})) {
     sim::detail::store_words(smem, copy.words);

@@ -93,6 +93,7 @@ Thread* finish_thread() {
   leave_barrier(thread);
   tsan_release(&e.all_done);
   if (thread.block->live == 0) {
+    check_copies(*thread.block);
     e.finished = thread.block;
     return_to_caller(true);
   }

@@ -27,6 +27,7 @@ struct Warp;
 struct PendingCopy {
   Copy copy;
   int group = 0;  // of the thread's commit count at issue
+  Site site;
 };
 
 struct Thread {
@@ -128,6 +129,10 @@ void init_block(Block& block, int slot);
 void start_block(Block& block, uint3 position);
 void end_block(Block& block);
 void free_blocks();
+
+// async.cpp
+/// The block's threads have ended: looks at the copies that none of them waited for.
+void check_copies(const Block& block);
 
 // barrier.cpp
 /// The running thread has ended: what that means for those who wait for it.

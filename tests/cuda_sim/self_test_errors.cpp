@@ -240,6 +240,31 @@ TEST(CudaSimErrors, LdmatrixOfGlobalMemory) {
   expect_kernel_error(Wrong::kLdmatrixOfGlobal, "ldmatrix row is not in the block's shared");
 }
 
+// A copy that may arrive over what the kernel writes: waited for too late, or never.
+__global__ void overwritten_copy_kernel(bool wait, const bf16* global, float* y) {
+  GPU_SHARED(tile, float[32][4]);
+  gpu::cp_async16(tile[threadIdx.x], global);
+  gpu::cp_async_commit();
+  __syncwarp();
+  tile[31 - threadIdx.x][2] = 1;
+  __syncwarp();
+  if (wait) gpu::cp_async_wait<0>();
+  y[threadIdx.x] = tile[threadIdx.x][2];
+}
+
+TEST(CudaSimErrors, DestinationOfACopyUnderWayIsWritten) {
+  alignas(16) const bf16 global[8] = {};
+  std::vector<float> y(32);
+  testing::for_schedules([&] {
+    if (sim::options().cp_async != sim::CpAsync::kLate) return;
+    for (const bool wait : {false, true}) {
+      const std::string message = error_of(
+          [&] { gpu::launch(overwritten_copy_kernel, 1, 32, 0, nullptr, wait, global, y.data()); });
+      EXPECT_NE(message.find("cp.async: its destination was written"), message.npos) << message;
+    }
+  });
+}
+
 TEST(CudaSimErrors, LaunchesThatAGpuRefuses) {
   std::vector<int> out(1);
   const auto launch = [&](dim3 grid, dim3 block, std::size_t smem) {

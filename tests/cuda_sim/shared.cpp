@@ -2,8 +2,8 @@
 #include "tests/cuda_sim/shared.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
-#include <cstring>
 
 #include "tests/cuda_sim/engine.h"
 #include "tests/cuda_sim/sanitizers.h"
@@ -12,9 +12,16 @@ namespace sim::detail {
 
 namespace {
 
-constexpr int kUnwritten = 0xFF;  // a NaN as float and as bf16
+constexpr std::uint16_t kUnwritten = 0xFFF1;  // in a row a NaN of every type, bits of both kinds
 constexpr std::size_t kGapBytes = 256;
 constexpr std::size_t kMostParts = 64;
+
+void fill_unwritten(void* memory, std::size_t bytes) {
+  auto* to = static_cast<unsigned char*>(memory);
+  for (std::size_t i = 0; i < bytes; ++i) {
+    to[i] = static_cast<unsigned char>(kUnwritten >> i % 2 * 8);
+  }
+}
 
 unsigned char* allocate(std::size_t bytes, std::size_t alignment) {
   void* p = nullptr;
@@ -41,7 +48,7 @@ void* shared_variable(SharedSlot& slot, std::size_t bytes, std::size_t alignment
   if (id < block.by_slot.size() && block.by_slot[id] != nullptr) return block.by_slot[id];
   const IgnoreAccesses quiet;
   unsigned char* memory = allocate(bytes, alignment);
-  std::memset(memory, kUnwritten, bytes);
+  fill_unwritten(memory, bytes);
   if (id >= block.by_slot.size()) block.by_slot.resize(id + 1, nullptr);
   block.by_slot[id] = memory;
   block.variables.push_back({memory, bytes});
@@ -98,12 +105,12 @@ void reset_shared(Block& block) {
     block.dynamic = allocate(block.dynamic_allocated, 1024);
   }
   unpoison(block.dynamic, block.dynamic_allocated);
-  std::memset(block.dynamic, kUnwritten, block.dynamic_allocated);
+  fill_unwritten(block.dynamic, block.dynamic_allocated);
   poison(block.dynamic + bytes, block.dynamic_allocated - bytes);
   block.parts.clear();
   block.parts.reserve(kMostParts);
   for (const SharedRange& range : block.variables) {
-    std::memset(range.memory, kUnwritten, range.bytes);
+    fill_unwritten(range.memory, range.bytes);
   }
 }
 

@@ -47,6 +47,7 @@ inline std::vector<DenseCase> dense_cases() {
       {.inputs = 4, .hidden = {8}, .batch = 64, .rows = 129, .activation = kNone},
       {.inputs = 5, .hidden = {1, 2, 3, 1, 5, 4, 33}, .batch = 30, .rows = 30, .activation = kGelu},
       {.inputs = 7, .hidden = {260, 3}, .batch = 9, .rows = 40, .clip_norm = 100},
+      {.inputs = 2, .hidden = {3}, .batch = 70, .rows = 70, .activation = kGelu},
   };
 }
 
@@ -72,8 +73,9 @@ DenseModel<T> dense_model(const DenseCase& c, std::uint64_t seed = 5) {
   };
   for (std::size_t i = 0; i <= c.hidden.size(); ++i) {
     const std::int64_t outputs = i < c.hidden.size() ? c.hidden[i] : 1;
-    const std::int64_t weight = take(outputs * inputs), bias = take(outputs);
-    model.layers.push_back({inputs, outputs, weight, bias});
+    const std::int64_t bias = take(outputs);
+    model.layers.push_back({inputs, outputs, size, bias});
+    size += outputs * inputs;  // the next layer, or the end, follows at once
     inputs = outputs;
   }
   model.x = testing::normal_values<T>(c.rows * c.inputs, seed);
