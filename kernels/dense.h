@@ -64,14 +64,12 @@ void dense_step(Cpu, const DenseStep&);
 void dense_step(Cuda, const DenseStep&);
 
 /// Copies the parameters into the workspace in the layouts that steps read. To be called before the
-/// first step and after anything but a step has written `param`. The CPU has nothing to copy.
-inline void dense_pack(Cpu, const DenseStep&) {}
+/// first step and after anything but a step has written `param`.
+void dense_pack(Cpu, const DenseStep&);
 void dense_pack(Cuda, const DenseStep&);
 
 /// Bytes of DenseStep::workspace that these arguments need; it is not read.
-inline std::size_t dense_step_workspace_bytes(Cpu, const DenseStep&) {
-  return 0;
-}
+std::size_t dense_step_workspace_bytes(Cpu, const DenseStep&);
 std::size_t dense_step_workspace_bytes(Cuda, const DenseStep&);
 
 }  // namespace onpa::kernels

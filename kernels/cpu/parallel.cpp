@@ -1,5 +1,7 @@
 #include "kernels/cpu/parallel.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -15,10 +17,26 @@ namespace {
 
 thread_local bool inside_parallel = false;
 
+// How long a thread without work looks for some before it sleeps, about 20 us: kernels of a small
+// network follow each other in less, and waking a core takes longer. Never longer, as the loader's
+// threads want the core too.
+constexpr int kLooks = 1000;
+
+// Looks until `done` or for long enough; false at once where threads share cores.
+template <class Done>
+bool look_for(bool alone, const Done& done) {
+  for (int i = 0; alone && i < kLooks; ++i) {
+    if (done()) return true;
+    hwy::Pause();
+  }
+  return false;
+}
+
 // One job at a time: ranges are handed out through an atomic cursor.
 class Pool {
  public:
-  explicit Pool(int threads) {
+  explicit Pool(int threads)
+      : alone_(threads <= static_cast<int>(std::thread::hardware_concurrency())) {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
   }
 
@@ -43,11 +61,12 @@ class Pool {
       step_ = step;
       cursor_.store(0);
       error_ = nullptr;
-      busy_ = static_cast<int>(workers_.size());
-      ++generation_;
+      busy_.store(static_cast<int>(workers_.size()));
+      generation_.fetch_add(1);
     }
     wake_.notify_all();
     drain();
+    look_for(alone_, [this] { return busy_.load() == 0; });
     std::unique_lock lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
     body_ = nullptr;
@@ -74,18 +93,20 @@ class Pool {
   void work() {
     std::uint64_t seen = 0;
     for (;;) {
+      look_for(alone_, [&] { return generation_.load() != seen; });
       {
         std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+        wake_.wait(lock, [&] { return stopping_ || generation_.load() != seen; });
         if (stopping_) return;
-        seen = generation_;
+        seen = generation_.load();
       }
       drain();
       std::lock_guard lock(mutex_);
-      if (--busy_ == 0) done_.notify_one();
+      if (busy_.fetch_sub(1) == 1) done_.notify_one();
     }
   }
 
+  const bool alone_;  // each thread can have a core
   std::vector<std::thread> workers_;
   std::mutex job_mutex_, mutex_;
   std::condition_variable wake_, done_;
@@ -93,8 +114,8 @@ class Pool {
   std::int64_t n_ = 0, step_ = 1;
   std::atomic<std::int64_t> cursor_{0};
   std::exception_ptr error_;
-  int busy_ = 0;
-  std::uint64_t generation_ = 0;
+  std::atomic<int> busy_{0};
+  std::atomic<std::uint64_t> generation_{0};
   bool stopping_ = false;
 };
 

@@ -11,6 +11,7 @@ DenseRun run(const DenseCase& c, const DenseState& start, int steps) {
   DenseModel<float> model = dense_model<float>(c);
   DenseRun out;
   out.state = start;
+  std::vector<std::byte> workspace;
   for (int i = 0; i < steps; ++i) {
     DenseStep a = dense_arguments(c, model.layers);
     DenseState next;
@@ -22,6 +23,9 @@ DenseRun run(const DenseCase& c, const DenseState& start, int steps) {
     a.loss = &loss;
     a.state = &out.state;
     a.next_state = &next;
+    if (i == 0) workspace.resize(dense_step_workspace_bytes(Cpu{}, a));
+    a.workspace = workspace.data();
+    if (i == 0) dense_pack(Cpu{}, a);
     dense_step(Cpu{}, a);
     out.losses.push_back(loss);
     out.state = next;

@@ -1,0 +1,112 @@
+// Register tiles of the products in a dense training step, f32. Per-target include: no include
+// guard of its own.
+#if defined(ONPA_KERNELS_CPU_DENSE_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ONPA_KERNELS_CPU_DENSE_TILE_INL_H_
+#undef ONPA_KERNELS_CPU_DENSE_TILE_INL_H_
+#else
+#define ONPA_KERNELS_CPU_DENSE_TILE_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "kernels/cpu/dense_panels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace onpa::kernels::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using TileTag = hn::CappedTag<float, kPanel>;
+using TileVector = hn::Vec<TileTag>;
+constexpr int kTileVectors = kPanel / static_cast<int>(hn::MaxLanes(TileTag()));
+// Twelve accumulators: enough to hide the latency of multiply-add, and with what feeds them still
+// within sixteen registers.
+constexpr int kTileRows = kTileVectors > 12 ? 1 : 12 / kTileVectors;
+
+/// A panel's width of sums for each of kRows rows.
+template <int kRows>
+struct Tile {
+  TileVector sum[kRows][kTileVectors];
+
+  HWY_INLINE void start(const float* row) {
+    const TileTag d;
+#pragma GCC unroll 16
+    for (int v = 0; v < kTileVectors; ++v) {
+      const TileVector first =
+          row != nullptr ? hn::LoadU(d, row + v * hn::MaxLanes(d)) : hn::Zero(d);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) sum[r][v] = first;
+    }
+  }
+  /// sum(r, :) += sum over k < n of a[r kRowStride + k kStepStride] b(k, :).
+  template <int kRowStride, int kStepStride>
+  HWY_INLINE void add(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std::int64_t n) {
+    const TileTag d;
+    for (std::int64_t k = 0; k < n; ++k) {
+      TileVector right[kTileVectors];
+#pragma GCC unroll 16
+      for (int v = 0; v < kTileVectors; ++v) {
+        right[v] = hn::LoadU(d, b + k * kPanel + v * static_cast<int>(hn::MaxLanes(d)));
+      }
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        const TileVector left = hn::Set(d, a[r * kRowStride + k * kStepStride]);
+#pragma GCC unroll 16
+        for (int v = 0; v < kTileVectors; ++v) sum[r][v] = hn::MulAdd(left, right[v], sum[r][v]);
+      }
+    }
+  }
+  HWY_INLINE void store(float* rows) const {
+    const TileTag d;
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kTileVectors; ++v) {
+        hn::StoreU(sum[r][v], d, rows + r * kPanel + v * static_cast<int>(hn::MaxLanes(d)));
+      }
+    }
+  }
+};
+
+// Not inlined: what the caller keeps in registers must not drive sums out of them.
+
+/// y(r, :) = start(:) + x(r, :) b for kRows rows of `width` features in panels: `x` is the first
+/// row in the first panel, `b` (width, 16), `start` (16) or null, `y` (kRows, 16).
+template <int kRows>
+HWY_NOINLINE void multiply_rows(const float* x, std::int64_t panel_stride, std::int64_t width,
+                                const float* b, const float* start, float* y) {
+  Tile<kRows> tile;
+  tile.start(start);
+  for (std::int64_t k = 0; k < width; k += kPanel) {
+    tile.template add<kPanel, 1>(x, b, std::min<std::int64_t>(kPanel, width - k));
+    x += panel_stride;
+    b += kPanel * kPanel;
+  }
+  tile.store(y);
+}
+
+/// y(r, :) = sum over n rows of left(row, r) right(row, :), all in rows of 16.
+template <int kRows>
+HWY_NOINLINE void multiply_columns(const float* left, const float* right, std::int64_t n,
+                                   float* y) {
+  Tile<kRows> tile;
+  tile.start(nullptr);
+  tile.template add<1, kPanel>(left, right, n);
+  tile.store(y);
+}
+
+/// Calls body.operator()<rows>(first) so that all of [begin, end) is covered, kTileRows at a time.
+template <class Body>
+HWY_INLINE void for_tile_rows(std::int64_t begin, std::int64_t end, const Body& body) {
+  std::int64_t at = begin;
+  for (; at + kTileRows <= end; at += kTileRows) body.template operator()<kTileRows>(at);
+  for (; at + 4 <= end; at += 4) body.template operator()<4>(at);
+  for (; at < end; ++at) body.template operator()<1>(at);
+}
+
+}  // namespace onpa::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
