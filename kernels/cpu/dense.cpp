@@ -249,19 +249,6 @@ void run_rows(const DenseStep& a, const DensePanels& p, std::int64_t count, std:
   for (int i = last; i > 0; --i) HWY_DYNAMIC_DISPATCH(backward_rows)(a, p, i, begin, end);
 }
 
-// Calls visit(layer, panel of its outputs) for the tiles [begin, end).
-template <class Visit>
-void for_tiles(const DenseStep& a, std::int64_t begin, std::int64_t end, const Visit& visit) {
-  std::int64_t first = 0;
-  for (int i = 0; i < a.layers; ++i) {
-    const std::int64_t panels = panels_of(a.layer[i].outputs);
-    for (std::int64_t at = std::max(begin, first); at < std::min(end, first + panels); ++at) {
-      visit(i, at - first, at);
-    }
-    first += panels;
-  }
-}
-
 // The squares of the gradients of a tile.
 double squares_of(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel) {
   const DenseLayer& shape = a.layer[i];
@@ -273,28 +260,6 @@ double squares_of(const DenseStep& a, const DensePanels& p, int i, std::int64_t 
                          .n = outputs * shape.inputs});
   sum_of_squares(Cpu{}, {.x = p.layer[i].bias_grad + first, .out = &biases, .n = outputs});
   return weights + biases;
-}
-
-// Copies a panel of outputs of layer i from the parameters into the layouts that steps read.
-void pack_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel) {
-  const DenseLayer& shape = a.layer[i];
-  const DensePanels::Layer& layer = p.layer[i];
-  const std::int64_t first = panel * kPanel,
-                     outputs = std::min<std::int64_t>(kPanel, shape.outputs - first);
-  const float* weight = a.param + shape.weight + first * shape.inputs;
-  float* by_output = layer.weight_by_output + first * shape.inputs;
-  for (std::int64_t k = 0; k < shape.inputs; ++k) {
-    for (std::int64_t j = 0; j < outputs; ++j) {
-      by_output[k * kPanel + j] = weight[j * shape.inputs + k];
-    }
-  }
-  std::copy_n(a.param + shape.bias + first, outputs, layer.bias + first);
-  for (std::int64_t k = 0; k < shape.inputs; k += kPanel) {
-    float* by_input = layer.weight_by_input + k * shape.outputs + first * kPanel;
-    for (std::int64_t j = 0; j < outputs; ++j) {
-      copy_features(weight + j * shape.inputs + k, shape.inputs - k, by_input + j * kPanel);
-    }
-  }
 }
 
 void update_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel,
@@ -323,45 +288,6 @@ void update_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t p
 }
 
 }  // namespace
-
-DensePanels::DensePanels(const DenseStep& a, void* workspace) {
-  const auto take = [&]<class T>(T*& pointer, std::int64_t count) {
-    pointer = reinterpret_cast<T*>(static_cast<std::byte*>(workspace) + bytes);
-    bytes += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-  };
-  for (int i = 0; i < a.layers; ++i) {
-    const DenseLayer& shape = a.layer[i];
-    const std::int64_t ins = panels_of(shape.inputs) * kPanel,
-                       outs = panels_of(shape.outputs) * kPanel;
-    take(layer[i].input, ins * a.batch);
-    take(layer[i].slope, outs * a.batch);
-    take(layer[i].weight_by_output, outs * shape.inputs);
-    take(layer[i].bias, outs);
-    take(layer[i].weight_by_input, ins * shape.outputs);
-    take(layer[i].weight_grad, shape.outputs * shape.inputs);
-    take(layer[i].bias_grad, shape.outputs);
-  }
-  take(target, a.batch);
-  take(loss, (a.batch + kDenseChunk - 1) / kDenseChunk);
-  take(squares, dense_tiles(a));
-}
-
-std::int64_t dense_tiles(const DenseStep& a) {
-  std::int64_t tiles = 0;
-  for (int i = 0; i < a.layers; ++i) tiles += panels_of(a.layer[i].outputs);
-  return tiles;
-}
-
-std::size_t dense_step_workspace_bytes(Cpu, const DenseStep& a) {
-  return DensePanels(a, nullptr).bytes;
-}
-
-void dense_pack(Cpu, const DenseStep& a) {
-  const DensePanels p(a, a.workspace);
-  std::fill_n(static_cast<std::byte*>(a.workspace), p.bytes, std::byte{0});
-  for_tiles(a, 0, dense_tiles(a),
-            [&](int i, std::int64_t panel, std::int64_t) { pack_tile(a, p, i, panel); });
-}
 
 void dense_step(Cpu, const DenseStep& a) {
   ONPA_CHECK(a.workspace != nullptr, "dense_step: no workspace");

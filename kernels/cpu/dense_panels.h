@@ -53,4 +53,20 @@ constexpr std::int64_t kDenseChunk = 64;
 /// The panels of outputs of all layers, each a piece of work of the weight gradients.
 std::int64_t dense_tiles(const DenseStep& a);
 
+/// Calls visit(layer, panel of its outputs) for the tiles [begin, end).
+template <class Visit>
+void for_tiles(const DenseStep& a, std::int64_t begin, std::int64_t end, const Visit& visit) {
+  std::int64_t first = 0;
+  for (int i = 0; i < a.layers; ++i) {
+    const std::int64_t panels = panels_of(a.layer[i].outputs);
+    for (std::int64_t at = std::max(begin, first); at < std::min(end, first + panels); ++at) {
+      visit(i, at - first, at);
+    }
+    first += panels;
+  }
+}
+
+/// Copies a panel of outputs of layer i from the parameters into the layouts that steps read.
+void pack_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel);
+
 }  // namespace onpa::kernels
