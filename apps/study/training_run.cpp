@@ -14,6 +14,7 @@
 #include "apps/support/stop_signal.h"
 #include "data/table.h"
 #include "kernels/error.h"
+#include "kernels/gemm_tuning.h"
 #include "tensor/device.h"
 #include "tensor/op_scope.h"
 
@@ -94,6 +95,7 @@ void TrainingRun::choose_device() {
     steps_ = std::make_unique<CpuSteps>(parts);
     return;
   }
+  kernels::set_gemm_tuning(config_.train.gemm_tuning);
   const DType dtype = config_.train.precision == "f32" ? DType::kF32 : DType::kBF16;
   params_.move_to(DeviceKind::kCuda, dtype);
   optimizer_.move_to(DeviceKind::kCuda);
@@ -255,6 +257,9 @@ int TrainingRun::finish() {
   if (save_failed_) {
     spdlog::error("the last checkpoint could not be written to {}", run_.checkpoints().string());
     written = false;
+  }
+  if (config_.train.gemm_tuning) {
+    for (const std::string& choice : kernels::gemm_choices()) spdlog::info("{}", choice);
   }
   flush_log(true);  // after the save, which may have made room
   if (const std::string problem = log_problem(); !problem.empty()) {

@@ -56,6 +56,7 @@ struct TrainSettings {
   std::int64_t epochs = 10, max_steps = 0, batch_size = 8, accumulate = 1, eval_batch_size = 16;
   double lr = 1e-5;
   std::string precision = "auto";  // on the GPU; the CPU computes in f32
+  bool gemm_tuning = false;        // on the GPU
   std::string loss = "mse";
   double huber_delta = 1;
   std::int64_t seed = 1;

@@ -96,6 +96,9 @@ void add_train(TableBuilder& t, TrainSettings& s) {
   t.number("lr", s.lr, 0, 10, "peak learning rate");
   t.text("precision", s.precision, {"auto", "f32", "bf16"},
          "what a GPU computes in (auto: bf16); the CPU always in f32");
+  t.flag("gemm_tuning", s.gemm_tuning,
+         "time ways to multiply matrices on a GPU and keep the fastest; runs may then differ in "
+         "their last bits");
   t.text("loss", s.loss, {"mse", "l1", "huber"}, "what is minimised");
   t.number("huber_delta", s.huber_delta, 1e-9, 1e9, "threshold of the Huber loss");
   t.number("seed", s.seed, 0, 9e15, "of initialisation, order, augmentation and dropout");

@@ -4,6 +4,7 @@
 
 #include "bench/cuda/gpu.h"
 #include "kernels/error.h"
+#include "kernels/gemm_tuning.h"
 #include "kernels/step_state.h"
 #include "nn/dense.h"
 #include "nn/optim.h"
@@ -100,6 +101,19 @@ void train_passt(benchmark::State& state) {
   }
 }
 BENCHMARK(train_passt)
+    ->ArgName("batch")
+    ->Arg(8)
+    ->Arg(48)
+    ->Unit(benchmark::kMillisecond)
+    ->UseManualTime();
+
+// With the fastest of cuBLASLt's candidates by timing, as train.gemm_tuning has it.
+void train_passt_gemm_timed(benchmark::State& state) {
+  kernels::set_gemm_tuning(true);
+  train_passt(state);
+  kernels::set_gemm_tuning(false);
+}
+BENCHMARK(train_passt_gemm_timed)
     ->ArgName("batch")
     ->Arg(8)
     ->Arg(48)

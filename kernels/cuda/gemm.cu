@@ -1,16 +1,20 @@
-// Matrix products through cuBLASLt. What its epilogues do exactly (bias, a residual as C) is left
-// to it; exact GELU, and everything that needs the activation's argument as well, is one pass of
-// our own after it.
+// Matrix products: cuBLASLt's, and after it, for exact GELU and everything that needs the
+// activation's argument as well, one pass of our own.
 #include "kernels/gemm.h"
 
 #include <map>
 #include <mutex>
+#include <sstream>
 #include <tuple>
+#include <vector>
 
 #include "kernels/cuda/blas.h"
+#include "kernels/cuda/gemm_plan.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/map.cuh"
 #include "kernels/cuda/math.cuh"
+#include "kernels/cuda/timing.h"
+#include "kernels/gemm_tuning.h"
 
 namespace onpa::gpu {
 
@@ -30,124 +34,29 @@ const Blas& blas() {
 namespace onpa::kernels {
 namespace {
 
-// What a product's plan depends on.
-struct PlanKey {
-  bool is_bf16, trans_a, trans_b, has_bias;
-  std::int64_t m, n, k, lda, ldb, ldc;
-  unsigned alignment;  // bytes, at most 16: the least of all operands
-
-  auto tie() const {
-    return std::tie(is_bf16, trans_a, trans_b, has_bias, m, n, k, lda, ldb, ldc, alignment);
-  }
-  friend bool operator<(const PlanKey& a, const PlanKey& b) { return a.tie() < b.tie(); }
-};
-
-// cuBLASLt counts columns first: our row-major c = a b is its c^T = b^T a^T, so b comes first.
-class Plan {
- public:
-  // The choice of an algorithm looks at the bias's address.
-  Plan(const PlanKey& key, const void* bias) {
-    const cudaDataType type = key.is_bf16 ? CUDA_R_16BF : CUDA_R_32F;
-    ONPA_BLAS_CHECK(cublasLtMatmulDescCreate(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    set(CUBLASLT_MATMUL_DESC_TRANSA, key.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_TRANSB, key.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE,
-        key.has_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT);
-    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    first_ = layout(type, key.trans_b ? key.k : key.n, key.trans_b ? key.n : key.k, key.ldb);
-    second_ = layout(type, key.trans_a ? key.m : key.k, key.trans_a ? key.k : key.m, key.lda);
-    out_ = layout(type, key.n, key.m, key.ldc);
-    choose(key);
-  }
-  ~Plan() {
-    cublasLtMatrixLayoutDestroy(first_);
-    cublasLtMatrixLayoutDestroy(second_);
-    cublasLtMatrixLayoutDestroy(out_);
-    cublasLtMatmulDescDestroy(product_);
-  }
-  Plan(const Plan&) = delete;
-  Plan& operator=(const Plan&) = delete;
-
-  // out = op(a) op(b) + beta add + bias.
-  void run(cudaStream_t stream, const void* a, const void* b, float beta, const void* add,
-           const void* bias, void* out) {
-    if (bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    const float alpha = 1;
-    const gpu::Blas& blas = gpu::blas();
-    ONPA_BLAS_CHECK(cublasLtMatmul(blas.handle, product_, &alpha, b, first_, a, second_, &beta, add,
-                                   out_, out, out_, &algorithm_, blas.workspace,
-                                   blas.workspace_bytes, stream));
-  }
-
- private:
-  template <class Value>
-  void set(cublasLtMatmulDescAttributes_t attribute, Value value) {
-    ONPA_BLAS_CHECK(cublasLtMatmulDescSetAttribute(product_, attribute, &value, sizeof value));
-  }
-  static cublasLtMatrixLayout_t layout(cudaDataType type, std::int64_t rows, std::int64_t cols,
-                                       std::int64_t ld) {
-    cublasLtMatrixLayout_t made = nullptr;
-    ONPA_BLAS_CHECK(cublasLtMatrixLayoutCreate(&made, type, static_cast<std::uint64_t>(rows),
-                                               static_cast<std::uint64_t>(cols), ld));
-    return made;
-  }
-  void choose(const PlanKey& key) {
-    cublasLtMatmulPreference_t wish = nullptr;
-    ONPA_BLAS_CHECK(cublasLtMatmulPreferenceCreate(&wish));
-    const auto want = [wish](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
-      ONPA_BLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(wish, attribute, &value, sizeof value));
-    };
-    want(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, gpu::blas().workspace_bytes);
-    for (const auto attribute :
-         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-      want(attribute, static_cast<std::uint32_t>(key.alignment));
-    }
-    cublasLtMatmulHeuristicResult_t found = {};
-    int count = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        gpu::blas().handle, product_, first_, second_, out_, out_, wish, 1, &found, &count);
-    cublasLtMatmulPreferenceDestroy(wish);
-    ONPA_BLAS_CHECK(status);
-    if (count == 0) {
-      fail(ExitCode::kDevice, "gemm: cuBLASLt has no algorithm for ", key.m, " x ", key.n, " x ",
-           key.k);
-    }
-    algorithm_ = found.algo;
-  }
-
-  cublasLtMatmulDesc_t product_ = nullptr;
-  cublasLtMatrixLayout_t first_ = nullptr, second_ = nullptr, out_ = nullptr;
-  cublasLtMatmulAlgo_t algorithm_ = {};
-};
-
-// The largest power of two up to 16 that divides all addresses.
-template <class... P>
-unsigned common_alignment(const P*... pointers) {
-  const std::uintptr_t bits =
-      (std::uintptr_t{16} | ... | reinterpret_cast<std::uintptr_t>(pointers));
-  return static_cast<unsigned>(bits & (~bits + 1));
+template <class T>
+gpu::ProductShape shape_of(const Gemm<T>& g, bool has_bias) {
+  return {.is_bf16 = sizeof(T) == 2,
+          .trans_a = g.trans_a == Trans::kYes,
+          .trans_b = g.trans_b == Trans::kYes,
+          .has_bias = has_bias,
+          .m = g.m,
+          .n = g.n,
+          .k = g.k,
+          .lda = g.lda,
+          .ldb = g.ldb,
+          .ldc = g.ldc};
 }
 
 template <class T>
 void multiply(Cuda dev, const Gemm<T>& g, const T* bias, float beta, const T* add, T* out) {
-  const PlanKey key = {.is_bf16 = sizeof(T) == 2,
-                       .trans_a = g.trans_a == Trans::kYes,
-                       .trans_b = g.trans_b == Trans::kYes,
-                       .has_bias = bias != nullptr,
-                       .m = g.m,
-                       .n = g.n,
-                       .k = g.k,
-                       .lda = g.lda,
-                       .ldb = g.ldb,
-                       .ldc = g.ldc,
-                       .alignment = common_alignment(g.a, g.b, add, out, bias)};
-  static std::mutex mutex;
-  static auto* plans = new std::map<PlanKey, Plan>;  // never destroyed: the driver may go before it
-  const std::lock_guard lock(mutex);
-  auto found = plans->find(key);
-  if (found == plans->end()) found = plans->try_emplace(key, key, bias).first;
-  found->second.run(gpu::stream_of(dev), g.a, g.b, beta, add, bias, out);
+  gpu::multiply(gpu::stream_of(dev), {.shape = shape_of(g, bias != nullptr),
+                                      .a = g.a,
+                                      .b = g.b,
+                                      .beta = beta,
+                                      .add = add,
+                                      .bias = bias,
+                                      .out = out});
 }
 
 // c = act(sum + bias) + residual over rows of stride ld; null terms are left out. With
@@ -215,6 +124,45 @@ void finish(Cuda dev, const Gemm<T>& g, const T* sum, const T* bias, const T* re
               gpu::stream_of(dev), f);
 }
 
+// The product and the pass after it, which `pass_adds_bias` or not.
+template <class T>
+void multiply_and_finish(Cuda dev, const Gemm<T>& g, bool pass_adds_bias) {
+  T* sum = g.pre_activation != nullptr ? g.pre_activation : g.c;
+  multiply<T>(dev, g, pass_adds_bias ? nullptr : g.bias, g.beta, g.beta != 0 ? g.c : sum, sum);
+  if (pass_adds_bias) {
+    finish<T>(dev, g, sum, g.bias, g.residual, g.pre_activation);
+  } else {
+    finish<T>(dev, g, sum, nullptr, g.residual, nullptr);
+  }
+}
+
+// Whether adding the bias in the pass is the faster way: with the product's it costs its algorithm,
+// in the pass nothing, or writing pre_activation once more. Timed at a shape's first use if that is
+// asked for; else, or where the timing would read its own result (beta), no.
+template <class T>
+bool pass_adds_bias(Cuda dev, const Gemm<T>& g) {
+  if (!gemm_tuning() || g.bias == nullptr || g.beta != 0) return false;
+  using Key = std::tuple<gpu::ProductShape, Activation, bool, bool>;
+  static std::mutex mutex;
+  static auto* choices = new std::map<Key, bool>;
+  const std::lock_guard lock(mutex);
+  const gpu::ProductShape shape = shape_of(g, true);
+  const Key key(shape, g.activation, g.pre_activation != nullptr, g.residual != nullptr);
+  if (const auto found = choices->find(key); found != choices->end()) return found->second;
+  const cudaStream_t stream = gpu::stream_of(dev);
+  if (!gpu::can_time(stream)) return false;
+  std::vector<float> ms;
+  for (const bool in_pass : {false, true}) {
+    ms.push_back(gpu::time_ms(stream, [&] { multiply_and_finish(dev, g, in_pass); }));
+  }
+  const bool in_pass = gpu::fastest(ms) == 1;
+  std::ostringstream line;
+  line << gpu::describe(shape) << " and a pass: bias in the " << (in_pass ? "pass" : "product")
+       << "; product " << ms[0] << " ms, pass " << ms[1] << " ms";
+  record_gemm_choice(line.str());
+  return choices->emplace(key, in_pass).first->second;
+}
+
 }  // namespace
 
 template <class T>
@@ -233,9 +181,7 @@ void gemm(Cuda dev, const Gemm<T>& g) {
     multiply<T>(dev, g, g.bias, g.residual != nullptr ? 1.0f : g.beta, add, g.c);
     return;
   }
-  T* sum = g.pre_activation != nullptr ? g.pre_activation : g.c;
-  multiply<T>(dev, g, g.bias, g.beta, g.beta != 0 ? g.c : sum, sum);
-  finish<T>(dev, g, sum, nullptr, g.residual, nullptr);
+  multiply_and_finish(dev, g, pass_adds_bias(dev, g));
 }
 
 template void gemm<float>(Cuda, const Gemm<float>&);

@@ -7,6 +7,7 @@
 #include "apps/study/trainer.h"
 #include "data/loader.h"
 #include "kernels/error.h"
+#include "kernels/gemm_tuning.h"
 #include "kernels/scalar.h"
 #include "tensor/device.h"
 #include "tensor/io/safetensors.h"
@@ -94,6 +95,15 @@ TEST_F(TrainGpu, Bf16KeepsMasterWeightsInFloat) {
     }
   }
   EXPECT_TRUE(fine);
+}
+
+// All ways to multiply give the same bits on the simulated GPU.
+TEST_F(TrainGpu, TimingProductsChangesNothingElse) {
+  ASSERT_EQ(train("plain", "cuda", {}), 0);
+  const std::size_t before = kernels::gemm_choices().size();
+  ASSERT_EQ(train("tuned", "cuda", {"train.gemm_tuning=true"}), 0);
+  EXPECT_GT(kernels::gemm_choices().size(), before);
+  EXPECT_EQ(difference("plain", "tuned").largest, 0);
 }
 
 TEST_F(TrainGpu, ResumedRunHasTheBitsOfOneNeverStopped) {

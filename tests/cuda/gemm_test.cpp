@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "kernels/gemm_tuning.h"
 #include "tests/cuda/device_memory.h"
 #include "tests/cuda/schedules.h"
 #include "tests/kernels/gemm_cases.h"
@@ -115,6 +116,23 @@ TYPED_TEST(GemmCuda, AgreesWithItsDefinition) {
     check<TypeParam>(size, {no, yes, Activation::kNone, true, false, true, 0, 0, 0});
     check<TypeParam>(size, {no, yes, Activation::kGelu, true, true, true, 1, 3, 0});
   }
+}
+
+// Whatever is chosen, and while it is being chosen.
+TYPED_TEST(GemmCuda, AgreesWithItsDefinitionWhenTimed) {
+  set_gemm_tuning(true);
+  const Trans no = Trans::kNo, yes = Trans::kYes;
+  for (const testing::GemmCase& size : {testing::GemmCase{1, 5, 3}, {13, 17, 19}, {193, 769, 40}}) {
+    SCOPED_TRACE(::testing::Message() << size.m << 'x' << size.n << 'x' << size.k);
+    for (int run = 0; run < 2; ++run) {
+      check<TypeParam>(size, {yes, no, Activation::kNone, false, false, false, 1, 5, 1});
+      check<TypeParam>(size, {no, yes, Activation::kNone, true, true, false, 0, 8, 0});
+      check<TypeParam>(size, {no, yes, Activation::kGelu, true, false, false, 0, 0, 0});
+      check<TypeParam>(size, {no, yes, Activation::kGelu, true, true, true, 0, 3, 0});
+      check<TypeParam>(size, {no, yes, Activation::kGelu, true, true, true, 1, 3, 0});
+    }
+  }
+  set_gemm_tuning(false);
 }
 
 TYPED_TEST(GemmCuda, EpiloguesUnderEverySchedule) {

@@ -2,6 +2,7 @@
 // float or bf16 with float sums, bias along the rows, and C added.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -46,7 +47,19 @@ struct Call {
   const void *a, *b, *c;
   void* d;
 
-  void run() const {
+  // All candidates work out the same.
+  void run(int candidate) const {
+    sim::DeviceStats& stats = sim::device_stats();
+    const bool biased = product.epilogue == CUBLASLT_EPILOGUE_BIAS;
+    ++stats.products[candidate];
+    stats.biased_products += biased;
+    stats.clock_ms += sim::device_options().algorithm_ms[static_cast<std::size_t>(candidate)] +
+                      (biased ? sim::device_options().bias_ms : 0);
+    multiply();
+  }
+
+ private:
+  void multiply() const {
     const bool a_turned = product.trans_a == CUBLAS_OP_T, b_turned = product.trans_b == CUBLAS_OP_T;
     const auto rows = static_cast<std::int64_t>(d_layout.rows),
                cols = static_cast<std::int64_t>(d_layout.cols),
@@ -169,7 +182,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t, int,
+                                              cublasLtMatmulPreference_t, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[],
                                               int* count) {
   *count = 0;
@@ -177,16 +190,20 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                     *cast<Layout>(d))) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
-  std::memset(results, 0, sizeof *results);
-  *count = 1;
+  *count = std::min(wanted, static_cast<int>(sim::device_options().algorithm_ms.size()));
+  for (int i = 0; i < *count; ++i) {
+    results[i] = {};
+    results[i].algo.data[0] = static_cast<std::uint64_t>(i);
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void* alpha,
                               const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
                               cublasLtMatrixLayout_t b_layout, const void* beta, const void* c,
                               cublasLtMatrixLayout_t c_layout, void* d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t*,
-                              void* workspace, size_t, cudaStream_t stream) {
+                              cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t* algorithm, void* workspace, size_t,
+                              cudaStream_t stream) {
   const Call call = {*cast<Product>(desc),
                      *cast<Layout>(a_layout),
                      *cast<Layout>(b_layout),
@@ -205,7 +222,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
        {a, b, c, static_cast<const void*>(d), static_cast<const void*>(workspace)}) {
     if (!sim::detail::is_device_memory(p)) return CUBLAS_STATUS_INVALID_VALUE;
   }
-  sim::detail::enqueue(stream, [call] { call.run(); });
+  const int candidate = static_cast<int>(algorithm->data[0]);
+  if (sim::device_options().algorithm_ms.at(static_cast<std::size_t>(candidate)) < 0) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  sim::detail::enqueue(stream, [call, candidate] { call.run(candidate); });
   return CUBLAS_STATUS_SUCCESS;
 }
 

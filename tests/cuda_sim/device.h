@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
+#include <vector>
 
 namespace sim {
 
@@ -15,6 +17,11 @@ struct DeviceOptions {
   cudaError_t start_error = cudaSuccess;  // of cudaGetDeviceCount
   int major = 8, minor = 0;               // compute capability
   std::size_t memory_bytes = std::size_t{4} << 30;
+  // What work takes by the clock that events read, in ms: a kernel; a cuBLASLt product by candidate
+  // i of its algorithms (below 0: the candidate turns out not to work), and more with its bias.
+  double kernel_ms = 1;
+  std::vector<double> algorithm_ms = {1, 1, 1};
+  double bias_ms = 0;
 };
 DeviceOptions& device_options();
 
@@ -22,6 +29,9 @@ DeviceOptions& device_options();
 struct DeviceStats {
   std::size_t allocations = 0, graph_launches = 0, eager_launches = 0;
   std::size_t live_bytes = 0;
+  double clock_ms = 0;
+  std::map<int, std::size_t> products;  // of cuBLASLt that have run, by candidate
+  std::size_t biased_products = 0;      // those of them that added a bias
 };
 DeviceStats& device_stats();
 

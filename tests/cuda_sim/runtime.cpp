@@ -33,6 +33,7 @@ struct CUstream_st {
 struct CUevent_st {
   CUstream_st* stream = nullptr;         // of the last record
   std::uint64_t asked = 0, reached = 0;  // records queued, records passed
+  double clock_ms = 0;                   // when the last one was passed
 };
 
 namespace sim {
@@ -137,7 +138,10 @@ const bool sink_is_set = [] {
   set_launch_sink([](Launch launch) {
     CUstream_st* stream = launch.stream;
     if (stream != nullptr && stream->capture == nullptr) ++device_stats().eager_launches;
-    detail::enqueue(stream, [launch = std::move(launch)] { run(launch); });
+    detail::enqueue(stream, [launch = std::move(launch)] {
+      run(launch);
+      device_stats().clock_ms += device_options().kernel_ms;
+    });
   });
   return true;
 }();
@@ -377,7 +381,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(device().mutex);
   event->stream = stream;
   const std::uint64_t record = ++event->asked;
-  sim::detail::enqueue(stream, [event, record] { event->reached = record; });
+  sim::detail::enqueue(stream, [event, record] {
+    event->reached = record;
+    event->clock_ms = sim::device_stats().clock_ms;
+  });
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -394,8 +401,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   sim::detail::enqueue(stream, [event, record = event->asked] { sim::drain_until(event, record); });
   return cudaSuccess;
 }
-cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
-  *ms = 1;  // the simulator has no clock
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t stop) {
+  const Lock lock(device().mutex);
+  for (const CUevent_st* event : {start, stop}) {
+    if (event->asked == 0) return sim::report(cudaErrorInvalidResourceHandle);
+    if (event->reached < event->asked) return sim::report(cudaErrorNotReady);
+  }
+  *ms = static_cast<float>(stop->clock_ms - start->clock_ms);
   return cudaSuccess;
 }
 

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels/cuda/launch.cuh"
 #include "tests/cuda_sim/device.h"
 
 namespace {
@@ -27,6 +28,8 @@ T* pinned_array(std::size_t count) {
   return static_cast<T*>(p);
 }
 
+__global__ void nothing() {}
+
 TEST(SimDevice, WorkOfAStreamIsLate) {
   const Stream s;
   int* device = device_array<int>(1);
@@ -44,6 +47,29 @@ TEST(SimDevice, WorkOfAStreamIsLate) {
   cudaFree(device);
   cudaFreeHost(host);
   cudaFreeHost(back);
+}
+
+// The clock stands still but for what has run between the events.
+TEST(SimDevice, EventsReadTheClockOfTheWork) {
+  const Stream s;
+  const sim::DeviceOptions before = sim::device_options();
+  cudaEvent_t start = nullptr, stop = nullptr;
+  cudaEventCreate(&start);
+  cudaEventCreate(&stop);
+  float ms = -1;
+  EXPECT_NE(cudaEventElapsedTime(&ms, start, stop), cudaSuccess) << "never recorded";
+  cudaEventRecord(start, s.stream);
+  sim::device_options().kernel_ms = 2.5;
+  for (int i = 0; i < 3; ++i) onpa::gpu::launch(nothing, 1, 1, 0, s.stream);
+  cudaEventRecord(stop, s.stream);
+  EXPECT_EQ(cudaEventElapsedTime(&ms, start, stop), cudaErrorNotReady);
+  cudaEventSynchronize(stop);
+  EXPECT_EQ(cudaEventElapsedTime(&ms, start, stop), cudaSuccess);
+  EXPECT_EQ(ms, 7.5f);
+  cudaGetLastError();
+  cudaEventDestroy(start);
+  cudaEventDestroy(stop);
+  sim::device_options() = before;
 }
 
 TEST(SimDevice, PageableSourceIsReadAtOnce) {
