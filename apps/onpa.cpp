@@ -14,6 +14,7 @@
 #include "apps/support/log.h"
 #include "apps/support/suggest.h"
 #include "kernels/error.h"
+#include "nn/transformer.h"
 
 namespace onpa::apps {
 namespace {
@@ -131,6 +132,8 @@ Verb add_inspect(CLI::App& root, InspectArgs& a) {
       ->check(CLI::Range(0.1, 3600.0));
   app->add_option("--precision", a.precision, "with --memory: bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}));
+  app->add_option("--recompute", a.recompute, "with --memory: as train.recompute")
+      ->check(CLI::IsMember(nn::recompute_names()));
   app->add_option("--patchout-time", a.patchout_time, "with --memory: columns left out");
   app->add_option("--patchout-freq", a.patchout_freq, "with --memory: rows left out");
   return {app, [&a] { return run_inspect(a); }};

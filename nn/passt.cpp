@@ -7,7 +7,6 @@
 #include "nn/init.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
-#include "nn/transformer.h"
 #include "tensor/dispatch.h"
 #include "tensor/ops/index.h"
 #include "tensor/ops/work.h"
@@ -218,7 +217,7 @@ Passt::Output Passt::forward_grid(const Tensor& mel, const ops::PatchGrid& grid)
                                grid);
   // The head reads the two leading tokens only, so the last block works out only those.
   for (std::size_t i = 0; i < p.blocks.size(); ++i) {
-    x = p.blocks[i]->forward(x, i + 1 == p.blocks.size() ? kPrefixTokens : 0);
+    x = p.blocks[i]->forward(x, i + 1 == p.blocks.size() ? kPrefixTokens : 0, recompute_);
   }
   Output out;
   out.features = ops::leading_mean(p.norm.forward(x), kPrefixTokens);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "nn/module.h"
+#include "nn/transformer.h"
 #include "tensor/ops/patch.h"
 
 namespace onpa::nn {
@@ -61,11 +62,15 @@ class Passt : public Module {
   /// As forward with a given grid (parity tests).
   Output forward_grid(const Tensor& mel, const ops::PatchGrid& grid) const;
 
+  /// What the blocks drop in training and work out again in backward; changes no result.
+  void set_recompute(Recompute level) { recompute_ = level; }
+
   const PasstConfig& config() const { return config_; }
 
  private:
   struct Parts;
   PasstConfig config_;
+  Recompute recompute_ = Recompute::kNone;
   std::unique_ptr<Parts> parts_;
 };
 

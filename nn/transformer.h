@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "nn/linear.h"
 #include "nn/module.h"
@@ -10,13 +12,30 @@
 
 namespace onpa::nn {
 
+/// What a training step drops of each block after its forward pass and works out again in backward.
+/// Gradients have the same bits at every level. For width C and MLP width 4 C a block keeps, in
+/// values a token, at kNone 16 C: its input, norm1's result, qkv (3 C), attention's result, the sum
+/// after it, norm2's result, GELU's argument (4 C) and result (4 C).
+enum class Recompute : std::uint8_t {
+  kNone,
+  kNormGelu,  // both layer norms' and GELU's results, rerun without a matrix product: keeps 10 C
+  kMlp,       // also GELU's argument: keeps 6 C; reruns fc1
+  kBlock,     // all but the block's input: keeps C; reruns everything but fc2
+};
+/// "none", "norm_gelu", "mlp", "block".
+const std::vector<std::string>& recompute_names();
+/// Throws Error (kConfig) for another name.
+Recompute recompute_of(const std::string& name);
+
 /// Multi-head self-attention with a packed projection: "qkv" (3 C, C) and "proj" (C, C).
 class Attention : public Module {
  public:
   Attention(std::int64_t width, std::int64_t heads);
-  /// x (B, N, C) attends to itself; only the first `queries` tokens ask (0: all). Returns
+  /// x (B, N, C) to its queries, keys and values (B, N, 3 C).
+  Tensor project(const Tensor& x) const { return qkv_.forward(x); }
+  /// Every token of `qkv` is attended to; only the first `queries` ask (0: all). Returns
   /// residual + proj(attention), (B, queries, C).
-  Tensor forward(const Tensor& x, const Tensor& residual, std::int64_t queries = 0) const;
+  Tensor mix(const Tensor& qkv, const Tensor& residual, std::int64_t queries = 0) const;
 
  private:
   std::int64_t heads_;
@@ -27,8 +46,12 @@ class Attention : public Module {
 class Mlp : public Module {
  public:
   Mlp(std::int64_t width, std::int64_t hidden);
-  /// residual + fc2(gelu(fc1(x))), shape of x.
-  Tensor forward(const Tensor& x, const Tensor& residual) const;
+  /// fc1(x): (..., C) to (..., M).
+  Tensor expand(const Tensor& x, kernels::Activation activation) const {
+    return fc1_.forward(x, activation);
+  }
+  /// residual + fc2(hidden): (..., M) to (..., C).
+  Tensor contract(const Tensor& hidden, const Tensor& residual) const;
 
  private:
   Linear fc1_, fc2_;
@@ -40,9 +63,14 @@ class Block : public Module {
   Block(std::int64_t width, std::int64_t heads, std::int64_t hidden);
   /// x (B, N, C) to (B, N, C), or, with `queries` > 0, to its first `queries` tokens
   /// (B, queries, C): every token is still attended to, but only those are worked out.
-  Tensor forward(const Tensor& x, std::int64_t queries = 0) const;
+  Tensor forward(const Tensor& x, std::int64_t queries = 0,
+                 Recompute level = Recompute::kNone) const;
 
  private:
+  Tensor attend(const Tensor& x, std::int64_t queries, Recompute level) const;
+  Tensor transform(const Tensor& mixed, Recompute level) const;
+  Tensor hidden(const Tensor& mixed) const;
+
   LayerNorm norm1_;
   Attention attn_;
   LayerNorm norm2_;

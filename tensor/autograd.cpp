@@ -1,6 +1,8 @@
 #include "tensor/autograd.h"
 
+#include <algorithm>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "kernels/elementwise.h"
@@ -12,6 +14,7 @@ namespace onpa {
 namespace {
 
 thread_local bool recording = true;
+thread_local std::uint64_t recorded = 0;
 
 using NodePtr = std::shared_ptr<detail::GradNode>;
 
@@ -34,24 +37,66 @@ std::unordered_map<detail::GradNode*, int> count_consumers(const NodePtr& root) 
 bool grad_enabled() {
   return recording;
 }
-NoGrad::NoGrad() : previous_(recording) {
-  recording = false;
-}
-NoGrad::~NoGrad() {
+
+namespace detail {
+
+Recording::Recording(bool on) : previous_(std::exchange(recording, on)) {}
+Recording::~Recording() {
   recording = previous_;
 }
+
+std::uint64_t next_order() {
+  return recorded + 1;
+}
+
+void walk_back(const NodePtr& root, std::uint64_t since) {
+  auto pending = count_consumers(root);
+  std::vector<NodePtr> ready{root};
+  while (!ready.empty()) {
+    const NodePtr node = std::move(ready.back());
+    ready.pop_back();
+    if (node->backward) {
+      ONPA_CHECK(node->order >= since,
+                 "recompute: the function uses a tensor with a gradient history that is not one "
+                 "of its inputs");
+      // A node whose consumers all withheld their gradient passes none on.
+      if (node->has_grad) {
+        Tensor dy = std::move(*node->grad);
+        node->grad = nullptr;
+        node->has_grad = false;
+        node->backward(std::move(dy));
+      }
+      node->backward = nullptr;
+    }
+    std::vector<NodePtr> inputs = std::move(node->inputs);
+    node->inputs.clear();
+    for (NodePtr& input : inputs) {
+      if (--pending[input.get()] == 0) ready.push_back(std::move(input));
+    }
+  }
+}
+
+}  // namespace detail
 
 Tensor record(Tensor y, std::initializer_list<Tensor> inputs,
               std::function<void(Tensor)> backward) {
   if (!recording) return y;
-  std::vector<NodePtr> parents;
-  for (const Tensor& input : inputs) {
-    if (input.requires_grad()) parents.push_back(input.node_);
+  if (std::none_of(inputs.begin(), inputs.end(),
+                   [](const Tensor& input) { return input.requires_grad(); })) {
+    return y;
   }
-  if (parents.empty()) return y;
+  return record_function(std::move(y), inputs, std::move(backward));
+}
+
+Tensor record_function(Tensor y, const std::vector<Tensor>& inputs,
+                       std::function<void(Tensor)> backward) {
+  if (!recording) return y;
   y.node_ = std::make_shared<detail::GradNode>();
   y.node_->requires_grad = true;
-  y.node_->inputs = std::move(parents);
+  y.node_->order = ++recorded;
+  for (const Tensor& input : inputs) {
+    if (input.requires_grad()) y.node_->inputs.push_back(input.node_);
+  }
   y.node_->backward = std::move(backward);
   return y;
 }
@@ -104,29 +149,8 @@ void backward(const Tensor& loss, double seed) {
              ", want one element");
   ONPA_CHECK(loss.requires_grad(),
              "backward: the loss depends on nothing that requires a gradient");
-  auto pending = count_consumers(loss.node());
   accumulate_grad(loss, Tensor::full(loss.shape(), seed, loss.dtype(), loss.device()));
-
-  std::vector<NodePtr> ready{loss.node()};
-  while (!ready.empty()) {
-    const NodePtr node = std::move(ready.back());
-    ready.pop_back();
-    if (node->backward) {
-      // A node whose consumers all withheld their gradient passes none on.
-      if (node->has_grad) {
-        Tensor dy = std::move(*node->grad);
-        node->grad = nullptr;
-        node->has_grad = false;
-        node->backward(std::move(dy));
-      }
-      node->backward = nullptr;
-    }
-    std::vector<NodePtr> inputs = std::move(node->inputs);
-    node->inputs.clear();
-    for (NodePtr& input : inputs) {
-      if (--pending[input.get()] == 0) ready.push_back(std::move(input));
-    }
-  }
+  detail::walk_back(loss.node(), 0);
 }
 
 }  // namespace onpa

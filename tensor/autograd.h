@@ -2,8 +2,10 @@
 // forward.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <vector>
 
 #include "tensor/tensor.h"
 
@@ -15,6 +17,11 @@ namespace onpa {
 /// (that would be a cycle): capture y.detach().
 Tensor record(Tensor y, std::initializer_list<Tensor> inputs,
               std::function<void(Tensor dy)> backward);
+
+/// As record, for a function of `inputs` and of whatever parameters it captured: always recorded
+/// while recording is on.
+Tensor record_function(Tensor y, const std::vector<Tensor>& inputs,
+                       std::function<void(Tensor dy)> backward);
 
 /// Where a backward kernel writes the gradient of `x`, and whether it overwrites or adds.
 /// `tensor` is undefined when x wants no gradient. Asking marks the gradient as written.
@@ -36,16 +43,36 @@ void accumulate_grad(const Tensor& x, Tensor g);
 /// adding to gradients that are already there. Frees the graph as it goes.
 void backward(const Tensor& loss, double seed = 1.0);
 
-/// No graph is recorded on this thread while one lives.
-class NoGrad {
+namespace detail {
+
+// Position of this thread's next recorded function in the order of recording.
+std::uint64_t next_order();
+
+// Runs the backward functions at and below `root`, whose gradient is there, and frees the graph.
+// Throws Error on meeting a function recorded before `since`.
+void walk_back(const std::shared_ptr<GradNode>& root, std::uint64_t since);
+
+// Recording is on or off on this thread while one lives.
+class Recording {
  public:
-  NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
+  explicit Recording(bool on);
+  ~Recording();
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
 
  private:
   bool previous_;
+};
+
+}  // namespace detail
+
+/// No graph is recorded on this thread while one lives.
+class NoGrad {
+ public:
+  NoGrad() : off_(false) {}
+
+ private:
+  detail::Recording off_;
 };
 bool grad_enabled();
 

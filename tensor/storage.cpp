@@ -94,18 +94,33 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device)
 }
 
 Storage::~Storage() {
+  if (data_ != nullptr && !lender_) give_back();
+}
+
+void Storage::borrow(std::shared_ptr<Storage> lender) {
+  ONPA_CHECK(data_ == nullptr && lender->data_ != nullptr && lender->bytes_ == bytes_ &&
+                 lender->device_ == device_,
+             "storage: ", bytes_, " bytes ", data_ == nullptr ? "given back" : "in use",
+             " cannot borrow ", lender->bytes_, " bytes");
+  data_ = lender->data_;
+  lender_ = std::move(lender);
+}
+
+void Storage::give_back() {
+  ONPA_CHECK(data_ != nullptr && !lender_, "storage: ", bytes_, " bytes that are not its own");
+  void* block = std::exchange(data_, nullptr);
   if (owner_) {
-    owner_->release(data_);
+    owner_->release(block);
     return;
   }
   BlockCache& c = cache(device_);
   std::lock_guard lock(c.mutex);
   c.stats.live_bytes -= capacity_;
   if (ONPA_CACHE_BLOCKS) {
-    c.free_blocks[capacity_].push_back(data_);
+    c.free_blocks[capacity_].push_back(block);
     c.stats.cached_bytes += capacity_;
   } else {
-    free_block(data_, device_);
+    free_block(block, device_);
   }
 }
 

@@ -25,9 +25,16 @@ class Storage {
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
+  /// Null between give_back() and borrow().
   void* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
   DeviceKind device() const { return device_; }
+
+  /// Frees the memory while handles to it stay; the values are lost. data() is null from then on.
+  void give_back();
+  /// Gives the handles of a block that was given back the memory of `lender`, which stays alive as
+  /// long as they do. Throws Error unless it is as large and on the same device.
+  void borrow(std::shared_ptr<Storage> lender);
 
  private:
   Storage(void* data, std::size_t bytes, std::size_t capacity, DeviceKind device,
@@ -42,6 +49,7 @@ class Storage {
   std::size_t bytes_, capacity_;
   DeviceKind device_;
   std::shared_ptr<detail::StepMemory> owner_;  // null: the block goes back to the cache
+  std::shared_ptr<Storage> lender_;            // whose memory this is, where it is not its own
 };
 
 /// Bytes that live tensors hold on a device, now and at most since the last reset; memory of step

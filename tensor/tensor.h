@@ -1,6 +1,7 @@
 // Tensor: a shared handle to contiguous row-major memory, with define-by-run gradients.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -22,6 +23,7 @@ namespace detail {
 struct GradNode {
   bool requires_grad = false;
   bool has_grad = false;         // grad holds a value (else its memory may be stale)
+  std::uint64_t order = 0;       // of recording on this thread; 0 for a leaf
   std::shared_ptr<Tensor> grad;  // same shape; a leaf's may be bound to a slice of a flat buffer
   std::vector<std::shared_ptr<GradNode>> inputs;  // empty for a leaf
   std::function<void(Tensor dy)> backward;        // null for a leaf
@@ -62,6 +64,8 @@ class Tensor {
   T* data() const {
     ONPA_CHECK(defined() && DTypeOf<T>::value == dtype_, "tensor of ",
                defined() ? name_of(dtype_) : "nothing", " read as ", name_of(DTypeOf<T>::value));
+    ONPA_CHECK(storage_->data() != nullptr, "tensor ", shape_,
+               " read after its memory was given back (see recompute.h)");
     return reinterpret_cast<T*>(bytes());
   }
   /// The elements, which must be on the CPU.
@@ -98,6 +102,7 @@ class Tensor {
   void zero() const;
   /// Handles that share this memory, including this one.
   long storage_use_count() const { return storage_.use_count(); }
+  const std::shared_ptr<Storage>& storage() const { return storage_; }
 
   // --- gradients ---
   bool requires_grad() const { return node_ && node_->requires_grad; }
@@ -112,7 +117,7 @@ class Tensor {
   const std::shared_ptr<detail::GradNode>& node() const { return node_; }
 
  private:
-  friend Tensor record(Tensor, std::initializer_list<Tensor>, std::function<void(Tensor)>);
+  friend Tensor record_function(Tensor, const std::vector<Tensor>&, std::function<void(Tensor)>);
 
   std::shared_ptr<Storage> storage_;
   std::size_t offset_bytes_ = 0;

@@ -75,6 +75,7 @@ struct InspectArgs {
   std::int64_t batch = 8;
   double seconds = 30;
   std::string precision = "bf16";                     // bf16 | f32
+  std::string recompute = "none";                     // as train.recompute
   std::int64_t patchout_time = 0, patchout_freq = 0;  // columns and rows left out
 };
 

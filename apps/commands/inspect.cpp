@@ -100,10 +100,11 @@ void inspect_memory(const InspectArgs& args) {
   question.batch = args.batch;
   question.seconds = args.seconds;
   question.dtype = args.precision == "f32" ? DType::kF32 : DType::kBF16;
+  question.recompute = nn::recompute_of(args.recompute);
   question.patchout = {.time = args.patchout_time, .freq = args.patchout_freq, .unstructured = 0};
   const MemoryReport report = plan_passt_memory(question);
-  fmt::print("{}: batch {} of {:g} s, {} tokens each, {}\n", args.path, args.batch, args.seconds,
-             report.tokens, args.precision);
+  fmt::print("{}: batch {} of {:g} s, {} tokens each, {}, recompute {}\n", args.path, args.batch,
+             args.seconds, report.tokens, args.precision, args.recompute);
   constexpr double kGiB = 1 << 30;
   for (const auto& [name, bytes] : report.bytes) {
     fmt::print("{:<26} {:>9.3f} GiB\n", name, static_cast<double>(bytes) / kGiB);

@@ -37,6 +37,7 @@ MemoryReport plan_passt_memory(const MemoryQuestion& q) {
 
   nn::Passt model(q.model);
   model.train();
+  model.set_recompute(q.recompute);
   FlatParams params(model.parameter_slots());
   const MemoryPlan plan = MemoryPlan::make([&] {
     const auto on_gpu = [](const Shape& shape, DType dtype) {

@@ -17,6 +17,7 @@ struct MemoryQuestion {
   std::int64_t batch = 8;  // clips
   double seconds = 30;     // of each clip, at 32 kHz
   DType dtype = DType::kBF16;
+  nn::Recompute recompute = nn::Recompute::kNone;
 };
 struct MemoryReport {
   std::int64_t tokens = 0;

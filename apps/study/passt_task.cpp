@@ -27,6 +27,7 @@ class PasstTask : public TrainTask {
     card_.seconds = config.data.seconds;
     fit_target_scale(config, data, train_rows_, card_);
     check_lengths();
+    model_.set_recompute(nn::recompute_of(config.train.recompute));
   }
 
   nn::Module& module() override { return model_; }

@@ -61,6 +61,7 @@ struct TrainSettings {
   double huber_delta = 1;
   std::int64_t seed = 1;
   std::int64_t patchout_time = 0, patchout_freq = 0, patchout_unstructured = 0;
+  std::string recompute = "none";
   std::int64_t checkpoint_steps = 0, checkpoint_epochs = 1, keep = 3;
   std::int64_t log_steps = 10, eval_epochs = 1;
   std::int64_t max_nonfinite = 10;

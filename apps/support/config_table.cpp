@@ -106,6 +106,8 @@ void add_train(TableBuilder& t, TrainSettings& s) {
   t.number("patchout_freq", s.patchout_freq, 0, 1024, "passt: patch rows left out");
   t.number("patchout_unstructured", s.patchout_unstructured, 0, kMaxCount,
            "passt: single patches left out");
+  t.text("recompute", s.recompute, nn::recompute_names(),
+         "passt: what backward works out again to need less memory; the bits stay the same");
   t.number("checkpoint_steps", s.checkpoint_steps, 0, kMaxCount,
            "steps between checkpoints; 0: none within an epoch");
   t.number("checkpoint_epochs", s.checkpoint_epochs, 0, kMaxCount,

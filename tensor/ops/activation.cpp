@@ -1,11 +1,31 @@
 #include "tensor/ops/activation.h"
 
+#include <utility>
+
 #include "kernels/activation.h"
 #include "tensor/dispatch.h"
 #include "tensor/ops/work.h"
 
 namespace onpa::ops {
 namespace {
+
+// dx (+)= dy * act'(x).
+void add_slope(const char* name, const Tensor& dy, const Tensor& x, const GradTarget& dx,
+               kernels::Activation activation) {
+  const OpScope scope(name, [&] {
+    return OpWork{activation_bwd_flops(activation) * elements(x), bytes_of(dy, x, dx)};
+  });
+  on_device(x.device(), [&](auto dev) {
+    with_float(dev, x.dtype(), [&]<class T>() {
+      kernels::activation_bwd<T>(dev, {.dy = dy.data<T>(),
+                                       .x = x.data<T>(),
+                                       .dx = dx.data<T>(),
+                                       .mode = dx.mode,
+                                       .n = x.numel(),
+                                       .activation = activation});
+    });
+  });
+}
 
 Tensor activate(const char* fwd, const char* bwd, const Tensor& x, kernels::Activation activation) {
   ONPA_CHECK(x.defined(), fwd, ": x is undefined");
@@ -19,21 +39,14 @@ Tensor activate(const char* fwd, const char* bwd, const Tensor& x, kernels::Acti
           dev, {.x = x.data<T>(), .y = y.data<T>(), .n = x.numel(), .activation = activation});
     });
   });
-  return record(y, {x}, [bwd, x, activation](const Tensor& dy) {
-    const GradTarget dx = grad_target(x);
-    const OpScope scope(bwd, [&] {
-      return OpWork{activation_bwd_flops(activation) * elements(x), bytes_of(dy, x, dx)};
-    });
-    on_device(x.device(), [&](auto dev) {
-      with_float(dev, x.dtype(), [&]<class T>() {
-        kernels::activation_bwd<T>(dev, {.dy = dy.data<T>(),
-                                         .x = x.data<T>(),
-                                         .dx = dx.data<T>(),
-                                         .mode = dx.mode,
-                                         .n = x.numel(),
-                                         .activation = activation});
-      });
-    });
+  return record(y, {x}, [bwd, x, activation](Tensor dy) {
+    // In place where nobody else holds dy and there is nothing to add to.
+    if (dy.storage_use_count() == 1 && !x.grad().defined()) {
+      add_slope(bwd, dy, x, {dy}, activation);
+      accumulate_grad(x, std::move(dy));
+    } else {
+      add_slope(bwd, dy, x, grad_target(x), activation);
+    }
   });
 }
 

@@ -51,6 +51,25 @@ TEST(MemoryReport, ThirtySecondsWithoutPatchout) {
   EXPECT_LT(plan_passt_memory(question).total_bytes, 80e9);
 }
 
+TEST(MemoryReport, EachLevelOfRecomputationNeedsLess) {
+  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+  MemoryQuestion question;
+  question.model = nn::PasstConfig::preset("passt-s");
+  question.model.table_t = 299;
+  question.model.outputs = 1;
+  question.batch = 16;
+  std::size_t last = plan_passt_memory(question).total_bytes;
+  for (const nn::Recompute level :
+       {nn::Recompute::kNormGelu, nn::Recompute::kMlp, nn::Recompute::kBlock}) {
+    question.recompute = level;
+    const std::size_t bytes = plan_passt_memory(question).total_bytes;
+    EXPECT_LT(static_cast<double>(bytes), 0.8 * static_cast<double>(last));
+    last = bytes;
+  }
+  question.batch = 192;
+  EXPECT_LT(plan_passt_memory(question).total_bytes, 80e9);
+}
+
 TEST(MemoryReport, TooShortAClipIsAConfigError) {
   if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
   MemoryQuestion question;
