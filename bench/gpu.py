@@ -118,10 +118,12 @@ def run_torch(env: dict[str, str]) -> dict | None:
         # PyTorch brings CUDA libraries of its own: it gets the caller's environment.
         if subprocess.run([python, "-c", "import torch; assert torch.cuda.is_available()"],
                           capture_output=True).returncode == 0:
-            done = subprocess.run([python, str(HERE / "compare_torch.py")], capture_output=True, text=True)
+            print("timing the same in PyTorch ...", file=sys.stderr, flush=True)
+            # What it leaves out it says on stderr.
+            done = subprocess.run([python, str(HERE / "compare_torch.py")], stdout=subprocess.PIPE, text=True)
             if done.returncode == 0:
                 return json.loads(done.stdout)
-            print(f"compare_torch.py failed:\n{done.stderr[-2000:]}", file=sys.stderr)
+            print("compare_torch.py failed", file=sys.stderr)
     print("no Python with a working torch: the comparison is left out", file=sys.stderr)
     return None
 
