@@ -82,9 +82,10 @@ def format_counter(name: str, value: float) -> str:
 
 def table() -> str:
     lines = ["# Benchmark results", "",
-             "Written by `./dev bench` and `./dev gpu`. Times are medians; `share` is the part of the limit that was",
-             "measured on the same machine in the same run.", ""]
-    lines += gpu_section()
+             "Written by `./dev bench`, `./dev bench --vs-torch` and `./dev gpu`. Times are medians; `share` is the part of",
+             "the limit that was measured on the same machine in the same run.", ""]
+    lines += load(ROOT / "bench" / "vs_torch" / "report.py").section(RESULTS)
+    lines += load(ROOT / "tools" / "gpu_table.py").section()
     for folder in sorted(p for p in RESULTS.iterdir() if p.is_dir()):
         lines += [f"## {folder.name}", "", "| benchmark | median | what | commit |", "|---|---|---|---|"]
         for path in sorted(folder.glob("bench_*.json")):
@@ -96,11 +97,12 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def gpu_section() -> list[str]:
-    spec = importlib.util.spec_from_file_location("gpu_table", ROOT / "tools" / "gpu_table.py")
+def load(path: pathlib.Path):
+    """A module that is no package's."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.section()
+    return module
 
 
 def main() -> int:

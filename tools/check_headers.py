@@ -24,6 +24,7 @@ def main() -> int:
                              check=True, capture_output=True, text=True).stdout.split()
     if "-DONPA_CUDA=1" not in flags:  # their headers are the toolkit's
         headers = [h for h in headers if not {"cuda", "cuda_sim"} & set(pathlib.PurePath(h).parts)]
+    headers = [h for h in headers if not h.startswith("bench/libtorch/")]  # a project of its own, on PyTorch's
 
     def compile_alone(header: str) -> str:
         command = ["g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *flags,

@@ -1,0 +1,79 @@
+"""Tables of the comparison with PyTorch, from the JSON that it leaves."""
+import json
+import pathlib
+
+FILE = "vs_torch.json"
+HEAD = ["| row | onpa | PyTorch's best | ratio (95 %) | target | met | onpa's rate | PyTorch's rate |",
+        "|---|---|---|---|---|---|---|---|"]
+
+
+def number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def rate(result: dict, side: str) -> str:
+    if "rate" not in result[side]:
+        return ""
+    share = result[side].get("share_of_limit")
+    text = f"{number(result[side]['rate'])} {result['rate_unit']}"
+    return text if share is None else f"{text}, {100 * share:.0f} %"
+
+
+def met(result: dict) -> str:
+    parts = ["yes" if result["met"] else f"short by {100 * result['short_by']:.0f} %"]
+    for want in result.get("also", []):
+        parts.append(f"{number(want['value'])} {want['what']}" + ("" if want["met"] else f", want {number(want['want'])}"))
+    return "; ".join(parts)
+
+
+def line(result: dict) -> str:
+    if "failed" in result:
+        return f"| {result['name']} | failed: {result['failed'].replace('|', '/')[:300]} | | | {number(result['target'])} | no | | |"
+    unit = result["unit"]
+    interval = result.get("interval")
+    spread = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    return (f"| {result['name']} | {number(result['ours']['median'])} {unit} | "
+            f"{number(result['theirs']['median'])} {unit}: {result['best']} | {result['ratio']:.2f}{spread} | "
+            f"{number(result['target'])} | {met(result)} | {rate(result, 'ours')} | {rate(result, 'theirs')} |")
+
+
+def growth_lines(growth: dict) -> list[str]:
+    lines = []
+    for name, part in growth.items():
+        if not isinstance(part, dict):
+            continue
+        columns = list(part["rows"][0])
+        lines += ["", f"Growth: {name.replace('_', ' ')}." + (
+            f" Fit of a step: {number(part['fit']['constant_ms'])} ms + {number(part['fit']['us_per_token'])} us x N + "
+            f"{number(part['fit']['ns_per_token_squared'])} ns x N^2." if "fit" in part else ""), "",
+            "| " + " | ".join(c.replace("_", " ") for c in columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(number(row[c]) for c in columns) + " |" for row in part["rows"]]
+    return lines
+
+
+def table(data: dict) -> list[str]:
+    """One device's comparison as Markdown."""
+    versions = data["versions"]
+    packages = ", ".join(f"{n} {versions[n]}" for n in ("torch", "torchaudio", "torchcodec") if versions.get(n))
+    limits = data["limits"]
+    commits = sorted({row["commit"] for row in data["rows"]})
+    busy = [row["machine"].get("cores_busy_with_others", 0) for row in data["rows"] if "machine" in row]
+    lines = [f"{packages}; {data['threads']} threads on each side unless the row says otherwise; commit "
+             f"{', '.join(commits)}. Measured in the same run: {limits['gflops']:.0f} GFLOP/s of multiply-adds, copy "
+             f"{limits['copy_gbytes']:.1f} GB/s (PyTorch's own {limits['torch_copy_gbytes']:.1f}). Other processes kept up to "
+             f"{max(busy, default=0):.2f} cores busy during a row.", "", *HEAD]
+    lines += [line(row) for row in data["rows"]]
+    return lines + growth_lines(data.get("growth", {}))
+
+
+def section(results: pathlib.Path) -> list[str]:
+    """The part of bench/results/README.md."""
+    lines = ["## Against PyTorch on the CPU", "",
+             "From `./dev bench --vs-torch`: onpa and the newest PyTorch alternate on the same inputs, after their results",
+             "were found equal. Theirs is the fastest of the ways tried (C++ or Python, eager or compiled, threads; the JSON",
+             "has all). The ratio is their median over ours, with a bootstrap interval over rounds; share is of the limit",
+             "measured in the same run.", ""]
+    found = sorted(results.glob(f"*/{FILE}"))
+    for path in found:
+        lines += [f"### {path.parent.name}", "", *table(json.loads(path.read_text())), ""]
+    return lines if found else lines + ["No run yet.", ""]
