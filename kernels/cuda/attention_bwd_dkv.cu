@@ -106,6 +106,7 @@ GPU_FN void dkv_block(const AttentionBwd<bf16>& a, const HeadBlock& at, const Ti
     __syncthreads();  // the tiles are there for all, and nobody reads the others any more
     if (query + kRows < queries) start_queries(tiles, buffer ^ 1, in, query + kRows);
     if (!has_rows) continue;
+    // mutation to (kRows): saves work: queries that there are not have probabilities of 0
     const int rows = min(kRows, queries - query);
     for (int row = 0; row < rows; row += kQueries) {
       dkv_step(k, v, tiles.q + buffer * kElements, tiles.dy + buffer * kElements,
@@ -137,6 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   tiles.dy = carve.take<bf16>(2 * kElements);
   tiles.stats = carve.take<QueryStats>(2 * kRows);
   const HeadBlock at = head_block(blockIdx.x, static_cast<int>(a.heads), row_blocks);
+  // mutation: a block of half the rows is only faster
   if (a.tokens - at.row_block * kBlockRows > kBlockRows / 2) {
     dkv_block<2>(a, at, tiles);
   } else {

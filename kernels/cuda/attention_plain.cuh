@@ -58,6 +58,7 @@ GPU_FN void row_products(const Tiles& t, const HeadRows<T>& rows, int first_row,
     load_tile(t.rows, rows, first_row, kRows, column, dim);
     load_tile(t.others, others, first_other, kOthers, column, dim);
     __syncthreads();
+    // mutation to (kColumns): saves products of zeros
     const int columns = min(kColumns, dim - column);
     for (int c = 0; c < columns; c += 4) {
       float4 r[4], o[4];
@@ -91,6 +92,7 @@ GPU_FN void add_weighted_rows(const Tiles& t, const float (&weights)[4][4],
     }
   }
   __syncthreads();
+  // mutation to (kOthers): saves products of zeros
   const int count = min(kOthers, others.count - first_other);
   for (int k = 0; k < count; k += 4) {
     float4 w[4], o[4];

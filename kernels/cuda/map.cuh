@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kMapThreads) map_kernel(Map<T, kInputs> a, F f
   constexpr int kV = kVec<T>;
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x) * kV;
   const std::int64_t count = a.n - i;
-  if (count <= 0) return;  // saves work only: loads and stores look at count
+  if (count <= 0) return;  // mutation: saves work: loads and stores look at count
   const bool whole = a.aligned && count >= kV;
   float in[kInputs > 0 ? kInputs : 1][kV], out[kV];
 #pragma unroll

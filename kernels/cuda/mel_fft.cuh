@@ -156,6 +156,7 @@ GPU_FN float* split_power(float2* points) {
   for (int i = 0; i < 8; ++i) {
     const int k = k0 + i;
     power[fft_place(k)] = low[i];
+    // mutation: bin 512 has a place too, which nobody reads
     if (k > 0) power[fft_place(kFftPoints - k)] = high[i];
   }
   if (lane == 0) power[fft_place(256)] = 4 * fmaf(middle.x, middle.x, middle.y * middle.y);

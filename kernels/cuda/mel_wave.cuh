@@ -32,6 +32,7 @@ GPU_FN float hann(int win, int at) {
   const int back = win - 1 - at;
   if (at < 0 || back < 0) return 0;
   if (win == 1) return 1;
+  // mutation: the sine of the other side of half a turn is the same but for rounding
   const float s = sinpif(static_cast<float>(min(at, back)) / static_cast<float>(win - 1));
   return s * s;
 }

@@ -63,7 +63,7 @@ template <class Grad>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArgs args, const Grad* grads) {
   const AdamW& a = args.a;
   const Piece piece = piece_of_thread(a.n, args.aligned);
-  if (piece.count <= 0) return;  // saves work only: loads and stores look at count
+  if (piece.count <= 0) return;  // mutation: saves work: loads and stores look at count
   float grad[kPer], param[kPer], m[kPer], v[kPer];
   load4(grads + piece.at, piece.whole, piece.count, grad);
   load4(a.param + piece.at, piece.whole, piece.count, param);
@@ -99,7 +99,7 @@ template <class Grad>
 __global__ void __launch_bounds__(kThreads) sgd_kernel(SgdArgs args, const Grad* grads) {
   const Sgd& a = args.a;
   const Piece piece = piece_of_thread(a.n, args.aligned);
-  if (piece.count <= 0) return;  // saves work only: loads and stores look at count
+  if (piece.count <= 0) return;  // mutation: saves work: loads and stores look at count
   float grad[kPer], param[kPer], moment[kPer];
   load4(grads + piece.at, piece.whole, piece.count, grad);
   load4(a.param + piece.at, piece.whole, piece.count, param);
@@ -135,6 +135,7 @@ __global__ void __launch_bounds__(gpu::kTotalThreads)
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * chunk;
   const std::int64_t last = min(first + chunk, n);
   double sum = 0;
+  // mutation: saves a round of zeros: loads look at what is left
   for (std::int64_t i = first + threadIdx.x * kV; i < last; i += gpu::kTotalThreads * kV) {
     float v[kV];
     gpu::load_piece(x + i, aligned && last - i >= kV, last - i, v);

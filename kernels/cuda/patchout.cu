@@ -45,6 +45,7 @@ GPU_FN void shuffle(const RngKey& key, int n, const Scratch& s) {
   const std::uint32_t first = *s.used / 4 * 4;
   for (int i = threadIdx.x; i < n; i += kThreads) s.order[i] = static_cast<Index>(i);
   // Enough for n draws; more are needed where a draw is rejected.
+  // mutation to (kWords / 4): saves words that nobody draws
   const int blocks = min(kWords / 4, n / 4 + 2);
   for (int i = threadIdx.x; i < blocks; i += kThreads) {
     philox_block(key, first / 4 + static_cast<std::uint32_t>(i), s.words + 4 * i);

@@ -139,15 +139,15 @@ TEST(CudaOptim, SgdAgreesWithDouble) {
 }
 
 // param of AdamW, then of SGD, after a step with that sum of squares (0: none is given).
-std::vector<float> clipped_step(double squares, bool from_state, float scale) {
+std::vector<float> clipped_step(double squares, bool from_state, float scale, float clip = 2) {
   constexpr std::int64_t kCount = 1009;
-  constexpr float kLr = 0.02f, kClip = 2;
+  constexpr float kLr = 0.02f;
   const std::vector<float> zeros(kCount);
   const DeviceArray<float> p(normal_values<float>(kCount, 1)), q(normal_values<float>(kCount, 1)),
       m(zeros), v(zeros), grad(normal_values<float>(kCount, 2));
   const DeviceArray<double> sum(std::vector<double>{squares});
   const DeviceArray<StepState> state(
-      std::vector<StepState>{{.optimizer_step = 3, .lr = kLr, .clip_norm = kClip}});
+      std::vector<StepState>{{.optimizer_step = 3, .lr = kLr, .clip_norm = clip}});
   adamw(Cuda{}, {.param = p.data(),
                  .grad = grad.data(),
                  .m = m.data(),
@@ -161,7 +161,7 @@ std::vector<float> clipped_step(double squares, bool from_state, float scale) {
                  .grad_scale = scale,
                  .step = from_state ? 1 : 3,
                  .grad_sum_of_squares = squares == 0 ? nullptr : sum.data(),
-                 .clip_norm = from_state ? 0 : kClip,
+                 .clip_norm = from_state ? 7 : clip,
                  .state = from_state ? state.data() : nullptr});
   sgd(Cuda{}, {.param = q.data(),
                .grad = grad.data(),
@@ -173,7 +173,7 @@ std::vector<float> clipped_step(double squares, bool from_state, float scale) {
                .grad_scale = scale,
                .nesterov = false,
                .grad_sum_of_squares = squares == 0 ? nullptr : sum.data(),
-               .clip_norm = from_state ? 0 : kClip,
+               .clip_norm = from_state ? 7 : clip,
                .state = from_state ? state.data() : nullptr});
   std::vector<float> out = p.to_host();
   const std::vector<float> other = q.to_host();
@@ -190,6 +190,9 @@ TEST(CudaOptim, ClipsAndReadsTheState) {
   expect_close(clipped, clipped_step(0, false, static_cast<float>(0.5 * (2 / (8 + 1e-6)))));
   EXPECT_EQ(clipped_step(256, true, 0.5f), clipped);
   EXPECT_EQ(clipped_step(4, false, 0.5f), clipped_step(0, false, 0.5f));
+  // Without a norm to clip to, the sum only tells whether all is finite.
+  EXPECT_EQ(clipped_step(256, false, 0.5f, 0), clipped_step(0, false, 0.5f));
+  EXPECT_EQ(clipped_step(256, true, 0.5f, 0), clipped_step(0, false, 0.5f));
   // Beyond the range of float, and within it again as a norm.
   expect_close(clipped_step(1e60, false, 0.5f), clipped_step(0, false, 2e-30f));
   std::vector<float> untouched = normal_values<float>(1009, 1);
