@@ -15,7 +15,7 @@
 
 namespace onpa::data {
 
-/// The order of [0, n) in an epoch: a permutation from (seed, epoch), or the identity.
+/// The order of [0, n) in an epoch of audio: a permutation from (seed, epoch), or the identity.
 std::vector<std::int64_t> epoch_order(std::int64_t n, std::uint64_t seed, std::uint64_t epoch,
                                       bool shuffle);
 

@@ -35,8 +35,10 @@ struct DenseLayer {
 /// `shuffle` is false. Hidden layers are act(x W^T + b) and dropout; the last has one output.
 /// Dropout of layer i draws as kernels::Dropout with stream kStreamDropout + (i << 16), sample =
 /// place in the batch. A step whose loss or gradient is not finite changes no parameter; its loss
-/// is NaN or infinite. After the last rows the next epoch begins, with step counts going on.
-/// Parity: the same steps through autograd, up to the order of float sums, which is fixed.
+/// is NaN or infinite. (On the GPU, without clipping: a gradient that overflows only in the sum
+/// over rows leaves out its own parameter alone.) After the last rows the next epoch begins, with
+/// step counts going on. Parity: the same steps through autograd, up to the order of float sums,
+/// which is fixed.
 struct DenseStep {
   const float* x;                     // (rows, layer[0].inputs)
   const float* y;                     // (rows)

@@ -1,9 +1,8 @@
 #include "nn/dense_fused.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <sstream>
+#include <utility>
 
 #include "kernels/error.h"
 #include "tensor/device.h"
@@ -14,6 +13,9 @@ namespace {
 
 using kernels::DenseState;
 using kernels::LossKind;
+
+// Their losses come back in one piece.
+constexpr int kMaxStepsPerGraph = Downloader::kMaxBytes / sizeof(float);
 
 Tensor states_on_gpu(int count) {
   constexpr auto kWords = static_cast<std::int64_t>(sizeof(DenseState) / sizeof(std::int32_t));
@@ -112,10 +114,9 @@ DenseFused::DenseFused(const DenseConfig& model, const DenseFusedConfig& config,
       y_(y.to(DeviceKind::kCuda)),
       param_(params.data()),
       m_(moment(optimizer, "m")),
-      v_(moment(optimizer, "v")),
-      many_([this] { run_steps(steps_per_graph_); }),
-      one_([this] { run_steps(1); }) {
-  ONPA_CHECK(steps_per_graph_ >= 1, "dense: ", steps_per_graph_, " steps a graph, want 1 or more");
+      v_(moment(optimizer, "v")) {
+  ONPA_CHECK(steps_per_graph_ >= 1 && steps_per_graph_ <= kMaxStepsPerGraph,
+             "dense: ", steps_per_graph_, " steps a graph, want 1 to ", kMaxStepsPerGraph);
   ONPA_CHECK(x.shape() == Shape({step_.rows, model.inputs}) && y.shape() == Shape({step_.rows, 1}),
              "dense: x ", x.shape(), " and y ", y.shape(), ", want (rows, ", model.inputs,
              ") and (rows, 1)");
@@ -140,11 +141,12 @@ void DenseFused::seek(std::uint64_t epoch, std::int64_t position, std::uint64_t 
   ONPA_CHECK(queued_.empty(), "dense: seek() with steps pending");
   ONPA_CHECK(position >= 0 && position < step_.rows, "dense: position ", position, " of ",
              step_.rows, " rows");
-  before_ = {.step = step,
-             .optimizer_step = static_cast<std::uint64_t>(optimizer_.step_count()) + 1,
-             .epoch = epoch,
-             .position = static_cast<std::uint64_t>(position)};
-  uploader_.upload(state_, &before_, sizeof before_);
+  const DenseState state = {
+      .step = step,
+      .optimizer_step = static_cast<std::uint64_t>(optimizer_.step_count()) + 1,
+      .epoch = epoch,
+      .position = static_cast<std::uint64_t>(position)};
+  uploader_.upload(state_, &state, sizeof state);
   on_device(DeviceKind::kCuda, [this](auto dev) { kernels::dense_pack(dev, step_); });
 }
 
@@ -168,36 +170,25 @@ void DenseFused::queue(std::span<const float> rates) {
   const int count = static_cast<int>(rates.size());
   ONPA_CHECK(count >= 1 && count <= steps_per_graph_, "dense: ", count,
              " learning rates, want 1 to ", steps_per_graph_);
-  if (count == steps_per_graph_) {
-    uploader_.upload(rates_, rates.data(), rates.size_bytes());
-    many_.run();
-  } else {
-    for (const float& rate : rates) {
-      uploader_.upload(rates_, &rate, sizeof rate);
-      one_.run();
-    }
-  }
+  uploader_.upload(rates_, rates.data(), rates.size_bytes());
+  graphs_.try_emplace(count, [this, count] { run_steps(count); }).first->second.run();
+  downloader_.fetch(losses_);
   downloader_.fetch(state_);
   queued_.push_back(count);
 }
 
 DenseFused::Result DenseFused::take() {
   ONPA_CHECK(!queued_.empty(), "dense: take() without queue()");
-  DenseState now;
-  downloader_.take(&now, sizeof now);
-  const auto samples = static_cast<std::int64_t>(now.samples - before_.samples);
-  const Result result = {
-      .steps = queued_.front(),
-      .samples = samples,
-      .mean_loss = samples > 0 ? (now.loss_sum - before_.loss_sum) / static_cast<double>(samples)
-                               : std::numeric_limits<double>::quiet_NaN(),
-      .all_finite = now.not_finite == before_.not_finite,
-      .epoch = now.epoch,
-      .position = static_cast<std::int64_t>(now.position)};
-  optimizer_.set_step_count(static_cast<std::int64_t>(now.optimizer_step) - 1);
+  std::vector<float> losses(static_cast<std::size_t>(steps_per_graph_));
+  downloader_.take(losses.data(), losses.size() * sizeof(float));
+  losses.resize(static_cast<std::size_t>(queued_.front()));
   queued_.pop_front();
-  before_ = now;
-  return result;
+  DenseState state;
+  downloader_.take(&state, sizeof state);
+  optimizer_.set_step_count(static_cast<std::int64_t>(state.optimizer_step) - 1);
+  return {.losses = std::move(losses),
+          .epoch = state.epoch,
+          .position = static_cast<std::int64_t>(state.position)};
 }
 
 }  // namespace onpa::nn

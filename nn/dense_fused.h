@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/dense.h"
 #include "nn/dense.h"
@@ -19,8 +21,8 @@ struct DenseFusedConfig {
   kernels::LossKind loss = kernels::LossKind::kMse;
   float huber_delta = 1;
   std::int64_t batch_size = 512;
-  int steps_per_graph = 32;
-  std::uint64_t seed = 0;  // of the order of rows and of dropout
+  int steps_per_graph = 32;  // at most; 1 to 64
+  std::uint64_t seed = 0;    // of the order of rows and of dropout
   bool shuffle = true;
 };
 
@@ -41,23 +43,24 @@ class DenseFused {
   /// count were changed from outside. Nothing may be pending.
   void seek(std::uint64_t epoch, std::int64_t position, std::uint64_t step);
 
-  /// Queues as many steps as there are learning rates, 1 to steps_per_graph; a full count replays
-  /// one graph. An epoch's last batch is what is left of it, and the next epoch follows.
+  /// Queues as many steps as there are learning rates, 1 to steps_per_graph, as one graph; there is
+  /// one for each count that occurs. An epoch's last batch is what is left of it, and the next
+  /// epoch follows.
   void queue(std::span<const float> rates);
 
   /// What one queue() did.
   struct Result {
-    int steps = 0;
-    std::int64_t samples = 0;  // rows of the steps that were applied
-    double mean_loss = 0;      // over those rows, before each update; NaN if there were none
-    bool all_finite = true;    // else steps were left out, see kernels::DenseStep
-    std::uint64_t epoch = 0;   // the place after them
+    /// Mean over each step's rows, before its update; not finite: the step was left out, see
+    /// kernels::DenseStep.
+    std::vector<float> losses;
+    std::uint64_t epoch = 0;  // the place after them
     std::int64_t position = 0;
   };
   /// Waits for the oldest queue() that was not taken; optimizer.step_count() then counts its
   /// updates.
   Result take();
   std::size_t pending() const { return queued_.size(); }
+  std::int64_t steps_per_graph() const { return steps_per_graph_; }
 
  private:
   void run_steps(int count) const;
@@ -70,9 +73,8 @@ class DenseFused {
   Tensor rates_, losses_, workspace_;
   Uploader uploader_;
   Downloader downloader_;
-  std::deque<int> queued_;      // steps of each queue()
-  kernels::DenseState before_;  // the oldest of them
-  DeviceStep many_, one_;
+  std::deque<int> queued_;            // steps of each queue()
+  std::map<int, DeviceStep> graphs_;  // by their steps
 };
 
 }  // namespace onpa::nn

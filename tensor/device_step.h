@@ -65,7 +65,8 @@ class Downloader {
   Downloader(const Downloader&) = delete;
   Downloader& operator=(const Downloader&) = delete;
 
-  /// Queues copying `from` (at most 64 bytes) to the CPU, after the work queued so far.
+  static constexpr std::size_t kMaxBytes = 256;  // of one fetch
+  /// Queues copying `from` to the CPU, after the work queued so far.
   void fetch(const Tensor& from);
   /// Fetches that take() has not returned.
   std::size_t pending() const;

@@ -1,6 +1,8 @@
 // Training steps on the CPU.
 #pragma once
 
+#include <utility>
+
 #include "apps/study/step_taker.h"
 
 namespace onpa::apps {

@@ -1,8 +1,10 @@
 // Training the dense regressor on features that are all in memory.
 #include <algorithm>
+#include <optional>
 
 #include "apps/study/train_task.h"
 #include "kernels/error.h"
+#include "kernels/shuffle.h"
 #include "tensor/ops/loss.h"
 
 namespace onpa::apps {
@@ -22,11 +24,13 @@ class DenseTask : public TrainTask {
     card_.feature_names = data.feature_names;
     card_.features = data::Scaler::fit(data, train_rows_);
     fit_target_scale(config, data, train_rows_, card_);
-    x_ = scaled_features(card_, data, train_rows_);
-    y_ = Tensor::empty({x_.size(0), 1});
+    rows_.model = model_.config();
+    rows_.x = scaled_features(card_, data, train_rows_);
+    rows_.y = Tensor::empty({count(), 1});
     for (std::size_t i = 0; i < train_rows_.size(); ++i) {
       const double target = data.tracks[static_cast<std::size_t>(train_rows_[i])].target;
-      y_.data<float>()[i] = static_cast<float>((target - card_.target_mean) / card_.target_std);
+      rows_.y.data<float>()[i] =
+          static_cast<float>((target - card_.target_mean) / card_.target_std);
     }
   }
 
@@ -35,23 +39,23 @@ class DenseTask : public TrainTask {
   const ModelCard& card() const override { return card_; }
 
   void start_epoch(std::uint64_t epoch, std::int64_t cursor) override {
-    order_ =
-        data::epoch_order(x_.size(0), static_cast<std::uint64_t>(config_.train.seed), epoch, true);
+    order_.emplace(static_cast<std::uint64_t>(config_.train.seed), epoch,
+                   static_cast<std::uint32_t>(count()));
     cursor_ = cursor;
   }
 
   bool next_batch(std::uint64_t, HostBatch& batch) override {
-    const std::int64_t count = std::min(config_.train.batch_size, x_.size(0) - cursor_);
-    if (count <= 0) return false;
-    const std::int64_t width = x_.size(1);
-    const Tensor x = Tensor::empty({count, width}), y = Tensor::empty({count, 1});
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t row = order_[static_cast<std::size_t>(cursor_ + i)];
-      std::copy_n(x_.data<float>() + row * width, width, x.data<float>() + i * width);
-      y.data<float>()[i] = y_.data<float>()[row];
+    const std::int64_t size = std::min(config_.train.batch_size, count() - cursor_);
+    if (size <= 0) return false;
+    const std::int64_t width = rows_.x.size(1);
+    const Tensor x = Tensor::empty({size, width}), y = Tensor::empty({size, 1});
+    for (std::int64_t i = 0; i < size; ++i) {
+      const std::int64_t row = (*order_)(static_cast<std::uint32_t>(cursor_ + i));
+      std::copy_n(rows_.x.data<float>() + row * width, width, x.data<float>() + i * width);
+      y.data<float>()[i] = rows_.y.data<float>()[row];
     }
-    cursor_ += count;
-    batch = {.inputs = {x, y}, .samples = count, .cursor = cursor_};
+    cursor_ += size;
+    batch = {.inputs = {x, y}, .samples = size, .cursor = cursor_};
     return true;
   }
 
@@ -65,22 +69,25 @@ class DenseTask : public TrainTask {
   }
 
   std::int64_t batches_per_epoch() const override {
-    return (x_.size(0) + config_.train.batch_size - 1) / config_.train.batch_size;
+    return (count() + config_.train.batch_size - 1) / config_.train.batch_size;
   }
-  std::int64_t samples_per_epoch() const override { return x_.size(0); }
+  std::int64_t samples_per_epoch() const override { return count(); }
+  const DenseRows* dense_rows() const override { return &rows_; }
 
   std::vector<TrackPrediction> predict_test(const StopCheck& stop) override {
     return predict_rows(model_, card_, data_, test_rows_, config_.train.eval_batch_size, stop);
   }
 
  private:
+  std::int64_t count() const { return rows_.x.size(0); }
+
   Config config_;
   const data::DataSet& data_;
   std::vector<std::int64_t> train_rows_, test_rows_;
   nn::Dense model_;
   ModelCard card_;
-  Tensor x_, y_;  // scaled features and targets of the train rows
-  std::vector<std::int64_t> order_;
+  DenseRows rows_;
+  std::optional<ShuffledOrder> order_;
   std::int64_t cursor_ = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "apps/support/config.h"
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "nn/dense.h"
 #include "nn/module.h"
 #include "tensor/tensor.h"
 
@@ -20,6 +21,12 @@ struct HostBatch {
   std::vector<Tensor> inputs;  // in the order that TrainTask::loss() takes them
   std::int64_t samples = 0;
   std::int64_t cursor = 0;  // where the epoch goes on after it
+};
+
+/// What a Dense learns from, all of it, in the order of the train split; scaled.
+struct DenseRows {
+  nn::DenseConfig model;
+  Tensor x, y;  // (rows, inputs) and (rows, 1) f32
 };
 
 class TrainTask {
@@ -39,6 +46,10 @@ class TrainTask {
   /// the same for all batches of equal shapes: draws there take their step from the module's
   /// step_state() instead of `draw`.
   virtual Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw) = 0;
+
+  /// Where the model is a Dense, so that steps need no batches from here; else null. A batch is the
+  /// next train.batch_size rows in ShuffledOrder(train.seed, epoch, rows), a cursor a place in it.
+  virtual const DenseRows* dense_rows() const { return nullptr; }
 
   /// Upper bound: bad files can make an epoch shorter.
   virtual std::int64_t batches_per_epoch() const = 0;

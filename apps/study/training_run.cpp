@@ -8,6 +8,7 @@
 
 #include "apps/study/compute_device.h"
 #include "apps/study/cpu_steps.h"
+#include "apps/study/dense_steps.h"
 #include "apps/study/device_steps.h"
 #include "apps/support/environment.h"
 #include "apps/support/log.h"
@@ -31,6 +32,18 @@ std::string unwritten_metrics(const nn::CheckpointContent& content) {
 
 bool is_disk_error(const Error& error) {
   return error.code() == ExitCode::kIo || error.code() == ExitCode::kCannotCreate;
+}
+
+std::unique_ptr<StepTaker> steps_on_gpu(const StepParts& parts, std::size_t free_bytes) {
+  if (const DenseRows* rows = parts.task.dense_rows()) {
+    const std::string problem = DenseSteps::problem(parts.config, *rows, free_bytes);
+    if (problem.empty()) {
+      spdlog::info("fused steps, on a train split that stays on the GPU");
+      return std::make_unique<DenseSteps>(parts, *rows);
+    }
+    spdlog::info("steps through autograd: {}", problem);
+  }
+  return std::make_unique<DeviceSteps>(parts);
 }
 
 }  // namespace
@@ -91,19 +104,20 @@ void TrainingRun::resume_from(const nn::FoundCheckpoint& found) {
 void TrainingRun::choose_device() {
   const StepParts parts = {config_, *task_, params_, optimizer_,
                            [this](std::int64_t step) { return scheduled_lr(step); }};
-  if (!use_gpu(options_.device)) {
+  const Compute compute =
+      choose_compute({options_.device, config_.train.precision}, config_.model.kind);
+  if (compute.device == DeviceKind::kCpu) {
     steps_ = std::make_unique<CpuSteps>(parts);
     return;
   }
   kernels::set_gemm_tuning(config_.train.gemm_tuning);
-  const DType dtype = config_.train.precision == "f32" ? DType::kF32 : DType::kBF16;
-  params_.move_to(DeviceKind::kCuda, dtype);
+  params_.move_to(DeviceKind::kCuda, compute.dtype);
   optimizer_.move_to(DeviceKind::kCuda);
   if (average_) average_->move_to(DeviceKind::kCuda);
-  steps_ = std::make_unique<DeviceSteps>(parts);
   const CudaDevice device = cuda_device();
   spdlog::info("on {} ({} MiB free), computing in {}", device.name, device.free_bytes >> 20,
-               name_of(dtype));
+               name_of(compute.dtype));
+  steps_ = steps_on_gpu(parts, device.free_bytes);
 }
 
 // Finds the starting point: a checkpoint, given weights, or fresh ones.

@@ -55,7 +55,7 @@ struct LoaderSettings {
 struct TrainSettings {
   std::int64_t epochs = 10, max_steps = 0, batch_size = 8, accumulate = 1, eval_batch_size = 16;
   double lr = 1e-5;
-  std::string precision = "auto";  // on the GPU; the CPU computes in f32
+  std::string precision = "auto";  // on the GPU (auto: passt bf16, dense f32); the CPU has f32 only
   bool gemm_tuning = false;        // on the GPU
   std::string loss = "mse";
   double huber_delta = 1;

@@ -95,7 +95,7 @@ void add_train(TableBuilder& t, TrainSettings& s) {
   t.number("eval_batch_size", s.eval_batch_size, 1, 1 << 24, "samples of one evaluation pass");
   t.number("lr", s.lr, 0, 10, "peak learning rate");
   t.text("precision", s.precision, {"auto", "f32", "bf16"},
-         "what a GPU computes in (auto: bf16); the CPU always in f32");
+         "what a GPU computes in (auto: passt bf16, dense f32); the CPU always in f32");
   t.flag("gemm_tuning", s.gemm_tuning,
          "time ways to multiply matrices on a GPU and keep the fastest; runs may then differ in "
          "their last bits");

@@ -221,7 +221,11 @@ __global__ void __launch_bounds__(kThreads) dense_update_kernel(const DensePlan 
     if (isfinite(scale)) {
       update_tile(plan, tile, scale, static_cast<float>(state.optimizer_step), gradient, stages);
     }
-    if (blockIdx.x == 0 && tid == 0) finish_step(plan.a, state, count, loss, isfinite(scale));
+    if (blockIdx.x == 0 && tid == 0) {
+      // The loss tells whether the step was applied, where only the gradient overflowed too.
+      const bool applied = isfinite(scale);
+      finish_step(plan.a, state, count, applied || !isfinite(loss) ? loss : NAN, applied);
+    }
   }
 }
 

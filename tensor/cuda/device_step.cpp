@@ -174,9 +174,8 @@ void Uploader::upload(const Tensor& to, const void* from, std::size_t bytes) {
 }
 
 struct Downloader::State {
-  static constexpr std::size_t kBytes = 64;
   struct Item {
-    Pinned pinned{kBytes};
+    Pinned pinned{kMaxBytes};
     Event done;
     std::size_t bytes = 0;
   };
@@ -190,8 +189,8 @@ Downloader::~Downloader() {
 }
 
 void Downloader::fetch(const Tensor& from) {
-  ONPA_CHECK(from.byte_count() <= State::kBytes, "download: ", from.byte_count(),
-             " bytes, at most ", State::kBytes);
+  ONPA_CHECK(from.byte_count() <= kMaxBytes, "download: ", from.byte_count(), " bytes, at most ",
+             kMaxBytes);
   std::unique_ptr<State::Item> item;
   if (state_->idle.empty()) {
     item = std::make_unique<State::Item>();

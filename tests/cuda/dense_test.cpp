@@ -104,6 +104,18 @@ TEST(CudaDense, SeesInfiniteGradientsBelowAFiniteLoss) {
   }
 }
 
+// Rows of finite slopes whose sum over 1e30 times an error of 1e12 overflows.
+TEST(CudaDense, SeesGradientsThatOverflowInTheSumOverRows) {
+  const DenseCase c{.inputs = 2, .hidden = {3}, .clip_norm = 0.5f};
+  DenseModel<float> model = dense_model<float>(c);
+  for (std::size_t i = 0; i < model.x.size(); i += 2) model.x[i] = 1e30f;
+  for (const std::int64_t i : {0, 2, 4}) {
+    model.param[static_cast<std::size_t>(model.layers[0].weight + i)] = 0;
+  }
+  std::fill(model.y.begin(), model.y.end(), 1e12f);
+  expect_untouched(c, model, 13);
+}
+
 // A step after one that was left out: its count goes on from the last that was applied.
 TEST(CudaDense, GoesOnAfterANonFiniteStep) {
   const DenseCase c{.shuffle = false};
