@@ -19,7 +19,8 @@ Inputs read_inputs(const std::filesystem::path& path) {
   file.read(header.data(), static_cast<std::streamsize>(length));
   const std::streamoff data = static_cast<std::streamoff>(sizeof length + length);
   Inputs out;
-  for (const auto& [name, entry] : Json::parse(header).items()) {
+  const Json entries = Json::parse(header);
+  for (const auto& [name, entry] : entries.items()) {
     if (name == "__metadata__") continue;
     if (entry.at("dtype") != "F32") throw std::runtime_error(name + ": want F32");
     const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();

@@ -150,17 +150,16 @@ def run_row(bench: Bench, row: table.Row) -> dict:
         bench.write_inputs(row)
         bench.ours.ask(do="prepare", job=bench.job(row, row.ours[0].variant, row.ours[0].threads))
         expected = bench.ours.ask(do="check")["outputs"]
-        sides = []
-        for peers in (row.peers, row.ours):
-            best, tried = (peers[0], {}) if peers is row.ours and len(peers) == 1 else fastest(bench, row, peers, expected)
-            result.setdefault("tried_ms", {}).update(tried)
-            if best is None:
-                raise workers.WorkerError("no way of PyTorch ran: " + "; ".join(map(str, tried.values())))
-            sides.append(best)
-        result["best"], result["our_best"] = (peer.title for peer in sides)
-        theirs = prepare(bench, row, sides[0], expected)
-        if len(row.ours) > 1:
-            prepare(bench, row, sides[1], expected)
+        best, result["tried_ms"] = fastest(bench, row, row.peers, expected)
+        if best is None:
+            raise workers.WorkerError("no way of PyTorch ran: " + "; ".join(map(str, result["tried_ms"].values())))
+        result["best"] = best.title
+        if len(row.ours) > 1:  # else it is ready
+            own, tried = fastest(bench, row, row.ours, expected)
+            result["tried_ms"] |= tried
+            result["our_best"] = own.title
+            prepare(bench, row, own, expected)
+        theirs = prepare(bench, row, best, expected)
         ours_s, theirs_s, result["machine"] = rounds_of(bench, bench.ours, theirs)
     except (workers.WorkerError, Disagreement) as error:
         return result | {"failed": str(error)}
@@ -186,7 +185,7 @@ def median_seconds(bench: Bench, row: table.Row, rounds: int) -> float:
     """onpa's time alone."""
     bench.write_inputs(row)
     try:
-        bench.ours.ask(do="prepare", job=bench.job(row, row.ours[-1].variant))
+        bench.ours.ask(do="prepare", job=bench.job(row, row.ours[-1].variant, row.ours[-1].threads))
         bench.ours.ask(do="check")
         calls = calls_for(seconds_per_call(bench.ours, 1))
         return statistics.median(seconds_per_call(bench.ours, calls) for _ in range(rounds))

@@ -116,8 +116,8 @@ def build_row(build: pathlib.Path) -> dict:
     times = alternate(commands, BUILD_ROUNDS, run)
     for folder, target in folders.values():
         wall_ms([str(folder / target)])
-    return result_of("build_small_program", "s", "compile and link a program that trains a small network, -O2", "LibTorch",
-                     10.0, times["onpa"], times["LibTorch"])
+    return result_of("build_small_program", "s", "compile and link a program that trains a small network, -O2",
+                     "LibTorch", 10.0, times["onpa"], times["LibTorch"])
 
 
 def shared_libraries(program: pathlib.Path) -> list[pathlib.Path]:
@@ -144,5 +144,6 @@ def size_row(build: pathlib.Path, torch: pathlib.Path) -> dict:
     result = result_of("size_on_disk", "MiB", "command, static libraries (stripped) and every shared library that the "
                        "command needs beyond the C library, against the wheel's C++ libraries without CUDA's",
                        "LibTorch", 1.0, [own + shared], [theirs])
-    result["also"] = [{"what": "MiB for command and libraries of onpa alone", "value": own, "want": 50, "met": own < 50}]
+    result["also"] = [{"what": "MiB for the command and the libraries of onpa", "value": own, "want": 50,
+                       "met": own < 50}]
     return result

@@ -22,13 +22,15 @@ def rate(result: dict, side: str) -> str:
 def met(result: dict) -> str:
     parts = ["yes" if result["met"] else f"short by {100 * result['short_by']:.0f} %"]
     for want in result.get("also", []):
-        parts.append(f"{number(want['value'])} {want['what']}" + ("" if want["met"] else f", want {number(want['want'])}"))
+        wanted = "" if want["met"] else f", want {number(want['want'])}"
+        parts.append(f"{number(want['value'])} {want['what']}{wanted}")
     return "; ".join(parts)
 
 
 def line(result: dict) -> str:
     if "failed" in result:
-        return f"| {result['name']} | failed: {result['failed'].replace('|', '/')[:300]} | | | {number(result['target'])} | no | | |"
+        reason = " ".join(result["failed"].replace("|", "/").split())[:300]
+        return f"| {result['name']} | failed: {reason} | | | {number(result['target'])} | no | | |"
     unit = result["unit"]
     interval = result.get("interval")
     spread = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
@@ -60,8 +62,8 @@ def table(data: dict) -> list[str]:
     busy = [row["machine"].get("cores_busy_with_others", 0) for row in data["rows"] if "machine" in row]
     lines = [f"{packages}; {data['threads']} threads on each side unless the row says otherwise; commit "
              f"{', '.join(commits)}. Measured in the same run: {limits['gflops']:.0f} GFLOP/s of multiply-adds, copy "
-             f"{limits['copy_gbytes']:.1f} GB/s (PyTorch's own {limits['torch_copy_gbytes']:.1f}). Other processes kept up to "
-             f"{max(busy, default=0):.2f} cores busy during a row.", "", *HEAD]
+             f"{limits['copy_gbytes']:.1f} GB/s (PyTorch's own {limits['torch_copy_gbytes']:.1f}). Other processes kept up "
+             f"to {max(busy, default=0):.2f} cores busy during a row.", "", *HEAD]
     lines += [line(row) for row in data["rows"]]
     return lines + growth_lines(data.get("growth", {}))
 
@@ -69,10 +71,10 @@ def table(data: dict) -> list[str]:
 def section(results: pathlib.Path) -> list[str]:
     """The part of bench/results/README.md."""
     lines = ["## Against PyTorch on the CPU", "",
-             "From `./dev bench --vs-torch`: onpa and the newest PyTorch alternate on the same inputs, after their results",
-             "were found equal. Theirs is the fastest of the ways tried (C++ or Python, eager or compiled, threads; the JSON",
-             "has all). The ratio is their median over ours, with a bootstrap interval over rounds; share is of the limit",
-             "measured in the same run.", ""]
+             "From `./dev bench --vs-torch`: onpa and the newest PyTorch alternate on the same inputs, after their",
+             "results were found equal. Theirs is the fastest of the ways tried (C++ or Python, eager or compiled,",
+             "threads; the JSON has all). The ratio is their median over ours, with a bootstrap interval over rounds;",
+             "a percentage beside a rate is the share of the limit that was measured in the same run.", ""]
     found = sorted(results.glob(f"*/{FILE}"))
     for path in found:
         lines += [f"### {path.parent.name}", "", *table(json.loads(path.read_text())), ""]

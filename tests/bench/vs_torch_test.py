@@ -195,7 +195,8 @@ class Table(unittest.TestCase):
         side = {"median": 2.0, "quartiles": [1.0, 3.0], "rounds": [2.0], "rate": 5.0, "share_of_limit": 0.25}
         row = {"name": "slow", "unit": "ms", "target": 1.3, "ours": side, "theirs": side | {"median": 1.0},
                "best": "C++ eager", "ratio": 0.5, "interval": [0.4, 0.6], "met": False, "short_by": 0.615,
-               "rate_unit": "GFLOP/s", "commit": "abc", "also": [{"what": "x", "value": 1.0, "want": 2.0, "met": False}]}
+               "rate_unit": "GFLOP/s", "commit": "abc",
+               "also": [{"what": "x", "value": 1.0, "want": 2.0, "met": False}]}
         data = {"versions": {"torch": "9.9"}, "threads": 2, "rows": [row],
                 "limits": {"gflops": 1.0, "copy_gbytes": 1.0, "torch_copy_gbytes": 1.0}}
         text = "\n".join(report.table(data))
