@@ -292,6 +292,12 @@ TEST_F(TrainGpuPasst, BadFilesKeepTheStepsBefore) {
   EXPECT_TRUE(last_weights(folder_ / "repaired") == last_weights(folder_ / "never_bad"));
 }
 
+TEST_F(TrainGpuPasst, RecomputationKeepsTheBits) {
+  ASSERT_EQ(train("plain", "cuda", {"train.epochs=1"}), 0);
+  ASSERT_EQ(train("lean", "cuda", {"train.epochs=1", "train.recompute=block"}), 0);
+  EXPECT_EQ(difference("plain", "lean").largest, 0);
+}
+
 TEST(TrainDevice, NoGpuIsADeviceError) {
   const TempFolder folder;
   feature_data(40).save(folder / "data");

@@ -98,6 +98,18 @@ TEST_F(TrainPasst, StoppedAndResumedHasTheSameBits) {
   }
 }
 
+TEST_F(TrainPasst, RecomputationMayChangeAtAResumeAndKeepsTheBits) {
+  ASSERT_EQ(run_command(args("lean", {"train.max_steps=4", "train.recompute=block"})).code, 0);
+  ASSERT_EQ(run_command(args("lean", {"train.max_steps=7", "train.recompute=mlp"})).code, 0);
+  const CommandResult resumed = run_command(args("lean", {"train.recompute=norm_gelu"}));
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_NE(resumed.err.find("train.recompute"), std::string::npos) << "the change is not logged";
+  expect_like_whole("lean");
+  const CommandResult unknown = run_command(args("unknown", {"train.recompute=blok"}));
+  EXPECT_EQ(unknown.code, 78);
+  EXPECT_NE(unknown.err.find("did you mean 'block'"), std::string::npos) << unknown.err;
+}
+
 TEST_F(TrainPasst, KilledOrSignalledAndResumedHasTheSameBits) {
   for (const int number : {SIGKILL, SIGTERM}) {
     for (const char* moment : {"step 1/", "step 5/"}) {
