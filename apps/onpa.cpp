@@ -78,6 +78,11 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
       ->check(CLI::IsMember({"auto", "must", "no"}));
   app->add_option("--init-from", a.init_from, "weights to start from: model.safetensors");
   add_device(*app, a.device);
+  app->add_option("--profile", a.profile,
+                  "steps=A:B: where the time of steps A to B - 1 goes (docs/profiling.md)")
+      ->check([](const std::string& text) {
+        return text.empty() ? std::string("want steps=A:B") : std::string();
+      });
   app->add_flag("--quiet", a.quiet, "warnings and errors only");
   return {app, [&a] { return run_train(a); }, true};
 }

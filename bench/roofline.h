@@ -1,5 +1,5 @@
-// What this machine can do, measured in the same run as the benchmark that quotes it, and what
-// benchmarks share to be held against that.
+// What benchmarks share to hold their rates against what this machine can do, which is measured in
+// the same run.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -7,15 +7,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cpu/roofline.h"
+
 namespace onpa::bench {
 
-/// Peak fp32 multiply-add rate in GFLOP/s of `threads` threads running at once (register-only FMA
-/// chains; best of several short runs). Measured once per thread count and kept.
-double peak_gflops(int threads);
-
-/// Copy bandwidth in GB/s, bytes read plus bytes written, over buffers far larger than the caches,
-/// on all threads of the pool. Measured once and kept.
-double copy_gigabytes_per_second();
+using kernels::copy_gigabytes_per_second;
+using kernels::peak_gflops;
 
 /// Adds the rate of an iteration of `flops` FLOPs and its share of peak_gflops(threads) to the
 /// benchmark's counters. Call it after the loop.

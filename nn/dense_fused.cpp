@@ -7,6 +7,7 @@
 #include "kernels/error.h"
 #include "tensor/device.h"
 #include "tensor/dispatch.h"
+#include "tensor/op_scope.h"
 
 namespace onpa::nn {
 namespace {
@@ -71,6 +72,21 @@ kernels::DenseStep step_of(const DenseConfig& model, const DenseFusedConfig& con
   step.weight_decay = config.optimizer.weight_decay;
   step.clip_norm = config.optimizer.clip_norm;
   return step;
+}
+
+// Of a full batch: its products (no gradient of x is needed), its rows, and AdamW on all
+// parameters.
+OpWork step_work(const kernels::DenseStep& step) {
+  const double batch = static_cast<double>(std::min(step.batch, step.rows));
+  double flops = 0, parameters = 0;
+  for (int i = 0; i < step.layers; ++i) {
+    const double inputs = static_cast<double>(step.layer[i].inputs);
+    const double outputs = static_cast<double>(step.layer[i].outputs);
+    flops += batch * inputs * outputs * (i == 0 ? 4 : 6);
+    parameters += (inputs + 1) * outputs;
+  }
+  const double row = static_cast<double>(step.layer[0].inputs) + 1;
+  return {flops + 15 * parameters, sizeof(float) * (batch * row + 6 * parameters)};
 }
 
 Tensor moment(const Optimizer& optimizer, const std::string& name) {
@@ -159,6 +175,7 @@ void DenseFused::run_steps(int count) const {
       step.loss = losses_.data<float>() + i;
       step.state = i == 0 ? states(state_) : states(later_states_) + i - 1;
       step.next_state = states(later_states_) + i;
+      const OpScope scope("dense_step", [&] { return step_work(step); });
       kernels::dense_step(dev, step);
     }
   });

@@ -36,6 +36,7 @@ struct TrainArgs {
   std::string resume = "auto";  // auto | must | no
   std::string init_from;        // weights to start from; "" for none
   std::string device = "auto";  // auto | cpu | cuda
+  std::string profile;          // "steps=A:B"; "" for none
   bool quiet = false;
 };
 

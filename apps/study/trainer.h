@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
+#include "apps/study/profile.h"
 #include "apps/support/config.h"
 
 namespace onpa::apps {
@@ -16,14 +18,16 @@ struct TrainOptions {
   std::filesystem::path init_from;  // weights to start from; empty: none
   bool quiet = false;
   std::string device = "auto";  // auto | cpu | cuda; auto takes a GPU if one can be used
+  std::optional<ProfileWindow> profile = {};  // steps to record
 };
 
 /// Trains until train.epochs or train.max_steps and leaves checkpoints, metrics and events in the
-/// run folder. A run that was interrupted and resumed has the bits of one that never was.
-/// Returns kOk; kStopped after SIGINT, SIGTERM or SIGUSR1 (a checkpoint was saved); kIo when the
-/// last checkpoint could not be written. Throws Error: kBadData when too many tracks cannot be read
-/// (a checkpoint was saved, bad_tracks.csv lists them), kDiverged, kBadCheckpoint, kCannotCreate,
-/// kConfig, kDevice, kOutOfMemory.
+/// run folder; with `profile` also profile.json and profile.csv, and a table on stdout. A run that
+/// was interrupted and resumed has the bits of one that never was. Returns kOk; kStopped after
+/// SIGINT, SIGTERM or SIGUSR1 (a checkpoint was saved); kIo when the last checkpoint could not be
+/// written. Throws Error: kBadData when too many tracks cannot be read (a checkpoint was saved,
+/// bad_tracks.csv lists them), kDiverged, kBadCheckpoint, kCannotCreate, kConfig, kDevice,
+/// kOutOfMemory.
 int train(const TrainOptions& options);
 
 }  // namespace onpa::apps

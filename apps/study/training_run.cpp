@@ -30,10 +30,6 @@ std::string unwritten_metrics(const nn::CheckpointContent& content) {
   return found == content.text.end() ? std::string() : found->second;
 }
 
-bool is_disk_error(const Error& error) {
-  return error.code() == ExitCode::kIo || error.code() == ExitCode::kCannotCreate;
-}
-
 std::unique_ptr<StepTaker> steps_on_gpu(const StepParts& parts, std::size_t free_bytes) {
   if (const DenseRows* rows = parts.task.dense_rows()) {
     const std::string problem = DenseSteps::problem(parts.config, *rows, free_bytes);
@@ -47,6 +43,10 @@ std::unique_ptr<StepTaker> steps_on_gpu(const StepParts& parts, std::size_t free
 }
 
 }  // namespace
+
+bool is_disk_error(const Error& error) {
+  return error.code() == ExitCode::kIo || error.code() == ExitCode::kCannotCreate;
+}
 
 TrainingRun::TrainingRun(const TrainOptions& options)
     : options_(options),
@@ -145,6 +145,7 @@ void TrainingRun::begin() {
     if (found) restore_average(found->content, params_, *average_);
   }
   choose_device();
+  start_profile();
   state_.data = std::filesystem::absolute(options_.data).lexically_normal().string();
   state_.data_hash = data_.hash;
   run_.write_text("config.resolved.toml", to_toml(config_));
@@ -267,7 +268,12 @@ int TrainingRun::finish() {
   const bool stopped = stop_requested() != 0 && !done();
   if (!stopped && state_.evaluated_step != state_.step && state_.step > 0) evaluate();
   if (changed_) save();
+  report_profile();
   bool written = write_bad_tracks();
+  if (profile_failed_) {
+    spdlog::error("the profile could not be written to {}", run_.folder().string());
+    written = false;
+  }
   if (save_failed_) {
     spdlog::error("the last checkpoint could not be written to {}", run_.checkpoints().string());
     written = false;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/study/metrics.h"
+#include "apps/study/profile.h"
 #include "apps/study/step_taker.h"
 #include "apps/study/train_state.h"
 #include "apps/study/train_task.h"
@@ -15,6 +16,7 @@
 #include "apps/support/progress.h"
 #include "apps/support/run_dir.h"
 #include "apps/support/tfevents.h"
+#include "kernels/error.h"
 
 namespace onpa::apps {
 
@@ -36,6 +38,10 @@ class TrainingRun {
   int finish();
   bool write_bad_tracks();
   void flush_log(bool last);
+
+  // training_profile.cpp: with --profile
+  void start_profile();
+  void report_profile();
 
   // training_steps.cpp: within an epoch, and evaluation
   bool run_epoch();
@@ -68,11 +74,13 @@ class TrainingRun {
   std::optional<MetricsLog> metrics_;
   std::optional<EventWriter> events_;
   Progress progress_;
+  std::optional<Profiler> profiler_;  // until its steps are over
 
   TrainState state_;
   bool changed_ = false;      // since the newest checkpoint
   bool save_failed_ = false;  // the last time
   bool log_failed_ = false;
+  bool profile_failed_ = false;
   double lr_ = 0;
   RegressionMetrics last_test_;
 
@@ -85,5 +93,7 @@ class TrainingRun {
 
 /// Seconds on a clock that never jumps.
 double monotonic_seconds();
+/// Whether a file could not be written, which is no reason to end a run.
+bool is_disk_error(const Error& error);
 
 }  // namespace onpa::apps

@@ -58,6 +58,7 @@ std::int64_t TrainingRun::steps_to_stop() const {
   const std::int64_t last = config_.train.max_steps, every = config_.train.checkpoint_steps;
   if (last > 0) steps = std::max<std::int64_t>(0, last - state_.step);
   if (every > 0) steps = std::min(steps, every - state_.step % every);
+  if (profiler_) steps = std::min(steps, profiler_->steps_to_edge(state_.step));
   return steps;
 }
 
@@ -68,10 +69,12 @@ bool TrainingRun::run_epoch() {
   start_window();
   while (true) {
     const std::int64_t limit = stop_requested() ? 0 : steps_to_stop();
+    if (profiler_) profiler_->begin_steps(state_.step);
     const double begin = monotonic_seconds();
     const std::vector<StepResult> taken = steps_->take(limit);
     for (const StepResult& step : taken) count_step(step);
     state_.train_seconds += monotonic_seconds() - begin;
+    if (profiler_ && profiler_->end_steps(std::ssize(taken))) report_profile();
     if (taken.empty()) return limit > 0;
     if (config_.train.checkpoint_steps > 0 && state_.step % config_.train.checkpoint_steps == 0) {
       save();

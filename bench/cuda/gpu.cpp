@@ -1,16 +1,14 @@
 #include "bench/cuda/gpu.h"
 
-#include <cublasLt.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/blas.h"
 #include "kernels/cuda/check.h"
 #include "kernels/philox.h"
 #include "tensor/device.h"
+#include "tensor/roofline.h"
 
 namespace onpa::bench {
 namespace {
@@ -46,55 +44,6 @@ class Stopwatch {
  private:
   cudaEvent_t start_ = nullptr, stop_ = nullptr;
 };
-
-/// The best of several timings of `work`, in milliseconds.
-double best_ms(const std::function<void()>& work) {
-  work();
-  Stopwatch watch;
-  double best = INFINITY;
-  for (int i = 0; i < 10; ++i) {
-    watch.start();
-    work();
-    best = std::min(best, watch.stop_ms());
-  }
-  return best;
-}
-
-double measure_bf16_tflops() {
-  constexpr std::int64_t kSize = 8192;
-  // Random data: zeros draw less power, and with it the clock rises.
-  const DeviceBuffer<bf16> a(kSize * kSize, 1), b(kSize * kSize, 2), c(kSize * kSize);
-  const gpu::Blas& blas = gpu::blas();
-  cublasLtMatmulDesc_t product = nullptr;
-  cublasLtMatrixLayout_t layout = nullptr;
-  cublasLtMatmulPreference_t preference = nullptr;
-  ONPA_BLAS_CHECK(cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-  ONPA_BLAS_CHECK(cublasLtMatrixLayoutCreate(&layout, CUDA_R_16BF, kSize, kSize, kSize));
-  ONPA_BLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
-  ONPA_BLAS_CHECK(
-      cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                           &blas.workspace_bytes, sizeof(blas.workspace_bytes)));
-  constexpr int kCandidates = 8;
-  cublasLtMatmulHeuristicResult_t candidates[kCandidates];
-  int found = 0;
-  ONPA_BLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(blas.handle, product, layout, layout, layout,
-                                                 layout, preference, kCandidates, candidates,
-                                                 &found));
-  double best = INFINITY;
-  for (int i = 0; i < found; ++i) {
-    const float one = 1, zero = 0;
-    best = std::min(best, best_ms([&] {
-                      ONPA_BLAS_CHECK(cublasLtMatmul(
-                          blas.handle, product, &one, a.data(), layout, b.data(), layout, &zero,
-                          c.data(), layout, c.data(), layout, &candidates[i].algo, blas.workspace,
-                          blas.workspace_bytes, stream()));
-                    }));
-  }
-  cublasLtMatmulPreferenceDestroy(preference);
-  cublasLtMatrixLayoutDestroy(layout);
-  cublasLtMatmulDescDestroy(product);
-  return 2.0 * kSize * kSize * kSize / (best * 1e-3) * 1e-12;
-}
 
 template <class T>
 void upload_normal(T* to, std::int64_t n, std::uint64_t seed, double deviation) {
@@ -147,21 +96,11 @@ void time_on_gpu(benchmark::State& state, const std::function<void()>& work) {
 }
 
 double copy_gigabytes_per_second() {
-  static const double rate = [] {
-    constexpr std::int64_t kBytes = std::int64_t{1} << 30;
-    const DeviceBuffer<char> from(kBytes), to(kBytes);
-    const double ms = best_ms([&] {
-      ONPA_CUDA_CHECK(
-          cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream()));
-    });
-    return 2.0 * kBytes / (ms * 1e-3) / kGiga;
-  }();
-  return rate;
+  return measured_roofline(DeviceKind::kCuda, DType::kBF16).gigabytes_per_second;
 }
 
 double bf16_tflops() {
-  static const double rate = measure_bf16_tflops();
-  return rate;
+  return measured_roofline(DeviceKind::kCuda, DType::kBF16).gflops * 1e-3;
 }
 
 void report_bytes(benchmark::State& state, double bytes) {

@@ -53,9 +53,8 @@ kernels::Cuda timed_stream();
 /// Time is what passes on the GPU between events around several calls, divided by their number.
 void time_on_gpu(benchmark::State& state, const std::function<void()>& work);
 
-/// Copy bandwidth in GB/s, bytes read plus bytes written, device to device over 1 GiB.
+/// The limits of tensor/roofline.h: of copying in GB/s, of bf16 matrix products in TFLOP/s.
 double copy_gigabytes_per_second();
-/// Rate in TFLOP/s of a bf16 matrix product of 8192 x 8192 x 8192 through cuBLASLt.
 double bf16_tflops();
 
 /// After the loop: the rate of an iteration and its share of the limit.

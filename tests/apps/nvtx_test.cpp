@@ -112,9 +112,10 @@ class Nvtx : public ::testing::Test {
     options.run = folder_ / ("run_" + device);
     options.device = device;
     options.quiet = true;
-    options.config = apps::load_config("dense", {},
-                                       {"train.epochs=1", "train.max_steps=4", "train.batch_size=8",
-                                        "model.hidden=[8]", "model.dropout=0.1"});
+    options.config =
+        apps::load_config("dense", {},
+                          {"train.epochs=1", "train.max_steps=4", "train.batch_size=8",
+                           "model.hidden=[8]", "model.dropout=0.1", "train.precision=bf16"});
     Tool::instance().clear();
     EXPECT_EQ(apps::train(options), 0);
     for (const auto& [id, ranges] : Tool::instance().threads()) {

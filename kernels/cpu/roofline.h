@@ -1,0 +1,14 @@
+// What this machine can do at most, measured in the same run as the rates that are held against it.
+#pragma once
+
+namespace onpa::kernels {
+
+/// Peak fp32 multiply-add rate in GFLOP/s of `threads` threads running at once (register-only FMA
+/// chains; best of several short runs). Measured once per thread count and kept.
+double peak_gflops(int threads);
+
+/// Copy bandwidth in GB/s, bytes read plus bytes written, over two buffers of 256 MiB, on all
+/// threads of the pool. Measured once and kept.
+double copy_gigabytes_per_second();
+
+}  // namespace onpa::kernels
