@@ -3,11 +3,13 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "bench/roofline.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/philox.h"
 #include "nn/dense.h"
+#include "nn/dense_fused.h"
 #include "nn/optim.h"
 #include "nn/passt.h"
 #include "tensor/autograd.h"
@@ -46,8 +48,38 @@ void train_step(FlatParams& params, Optimizer& optimizer, const Tensor& predicte
   optimizer.step(kLearningRate);
 }
 
+constexpr std::int64_t kBatch = 512, kInputs = 10;
+
+void report_dense(benchmark::State& state, std::int64_t width) {
+  // The first layer needs no gradient of its input.
+  const double macs =
+      static_cast<double>(kBatch * (2 * kInputs * width + 3 * width * width + 3 * width));
+  report(state, 2 * macs, kBatch);
+}
+
+// As `onpa train dense` takes it: whole steps on rows that stay in memory.
 void dense_step(benchmark::State& state) {
-  constexpr std::int64_t kBatch = 512, kInputs = 10;
+  const std::int64_t width = state.range(0), rows = 100 * kBatch;
+  Dense model({.inputs = kInputs, .hidden = {width, width}, .outputs = 1});
+  model.initialize(1);
+  FlatParams params(model.parameter_slots());
+  Optimizer optimizer({}, params);
+  DenseFusedConfig config;
+  config.batch_size = kBatch;
+  DenseFused steps(model.config(), config, params, optimizer, random_tensor({rows, kInputs}),
+                   random_tensor({rows, 1}));
+  release_cached_memory();
+  reset_peak_memory();
+  const std::vector<float> rate = {kLearningRate};
+  for (auto _ : state) {
+    steps.queue(rate);
+    benchmark::DoNotOptimize(steps.take().losses.front());
+  }
+  report_dense(state, width);
+}
+BENCHMARK(dense_step)->ArgName("width")->Arg(64)->Arg(256)->UseRealTime();
+
+void dense_autograd_step(benchmark::State& state) {
   const std::int64_t width = state.range(0);
   Dense model({.inputs = kInputs, .hidden = {width, width}, .outputs = 1});
   model.initialize(1);
@@ -58,12 +90,9 @@ void dense_step(benchmark::State& state) {
   release_cached_memory();
   reset_peak_memory();
   for (auto _ : state) train_step(params, optimizer, model.forward(x), target);
-  // The first layer needs no gradient of its input.
-  const double macs =
-      static_cast<double>(kBatch * (2 * kInputs * width + 3 * width * width + 3 * width));
-  report(state, 2 * macs, kBatch);
+  report_dense(state, width);
 }
-BENCHMARK(dense_step)->ArgName("width")->Arg(64)->Arg(256)->UseRealTime();
+BENCHMARK(dense_autograd_step)->ArgName("width")->Arg(64)->Arg(256)->UseRealTime();
 
 // Multiply-adds of one forward pass over N tokens, of which `kept` are patches. The last block
 // works out only two tokens behind its keys and values.

@@ -58,9 +58,10 @@ struct DenseStep {
   float clip_norm;  // 0: not clipped. Clipping costs a third launch
   const float* lr;  // (1)
   const DenseState* state;
-  DenseState* next_state;     // not `state`
-  float* loss;                // (1) mean loss of the rows, before the update
-  void* workspace = nullptr;  // dense_step_workspace_bytes(), 16-byte aligned; kept between steps
+  DenseState* next_state;      // not `state`
+  float* grad_norm = nullptr;  // (1) or null, which it is for CUDA: before clipping
+  float* loss;                 // (1) mean loss of the rows, before the update
+  void* workspace = nullptr;   // dense_step_workspace_bytes(), 16-byte aligned; kept between steps
 };
 void dense_step(Cpu, const DenseStep&);
 void dense_step(Cuda, const DenseStep&);

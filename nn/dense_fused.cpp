@@ -53,9 +53,7 @@ kernels::DenseStep step_of(const DenseConfig& model, const DenseFusedConfig& con
   if (const std::string why = DenseFused::problem(model, config); !why.empty()) {
     fail(ExitCode::kConfig, "dense: ", why);
   }
-  require_cuda();
-  ONPA_CHECK(params.data().device() == DeviceKind::kCuda && params.compute().dtype() == DType::kF32,
-             "dense: fused steps want f32 parameters on the GPU");
+  ONPA_CHECK(params.compute().dtype() == DType::kF32, "dense: fused steps want f32 parameters");
   kernels::DenseStep step = {};
   set_layers(model, params, step);
   step.rows = rows;
@@ -126,8 +124,9 @@ DenseFused::DenseFused(const DenseConfig& model, const DenseFusedConfig& config,
     : step_(step_of(model, config, params, x.size(0))),
       steps_per_graph_(config.steps_per_graph),
       optimizer_(optimizer),
-      x_(x.to(DeviceKind::kCuda)),
-      y_(y.to(DeviceKind::kCuda)),
+      device_(params.data().device()),
+      x_(x.to(device_)),
+      y_(y.to(device_)),
       param_(params.data()),
       m_(moment(optimizer, "m")),
       v_(moment(optimizer, "v")) {
@@ -136,34 +135,36 @@ DenseFused::DenseFused(const DenseConfig& model, const DenseFusedConfig& config,
   ONPA_CHECK(x.shape() == Shape({step_.rows, model.inputs}) && y.shape() == Shape({step_.rows, 1}),
              "dense: x ", x.shape(), " and y ", y.shape(), ", want (rows, ", model.inputs,
              ") and (rows, 1)");
-  ONPA_CHECK(m_.device() == DeviceKind::kCuda, "dense: the optimizer is not on the GPU");
-  state_ = states_on_gpu(1);
-  later_states_ = states_on_gpu(steps_per_graph_);
-  rates_ = Tensor::empty({steps_per_graph_}, DType::kF32, DeviceKind::kCuda);
-  losses_ = Tensor::empty({steps_per_graph_}, DType::kF32, DeviceKind::kCuda);
+  ONPA_CHECK(m_.device() == device_, "dense: optimizer and parameters are on different devices");
+  if (device_ == DeviceKind::kCuda) {
+    uploader_.emplace();
+    downloader_.emplace();
+    state_ = states_on_gpu(1);
+    later_states_ = states_on_gpu(steps_per_graph_);
+    rates_ = Tensor::empty({steps_per_graph_}, DType::kF32, DeviceKind::kCuda);
+    losses_ = Tensor::empty({steps_per_graph_}, DType::kF32, DeviceKind::kCuda);
+  }
   step_.x = x_.data<float>();
   step_.y = y_.data<float>();
   step_.param = param_.data<float>();
   step_.m = m_.data<float>();
   step_.v = v_.data<float>();
-  workspace_ = workspace(DeviceKind::kCuda, [this](auto dev) {
-    return kernels::dense_step_workspace_bytes(dev, step_);
-  });
+  workspace_ = workspace(
+      device_, [this](auto dev) { return kernels::dense_step_workspace_bytes(dev, step_); });
   step_.workspace = workspace_.bytes();
   seek(0, 0, 0);
 }
 
 void DenseFused::seek(std::uint64_t epoch, std::int64_t position, std::uint64_t step) {
-  ONPA_CHECK(queued_.empty(), "dense: seek() with steps pending");
+  ONPA_CHECK(pending() == 0, "dense: seek() with steps pending");
   ONPA_CHECK(position >= 0 && position < step_.rows, "dense: position ", position, " of ",
              step_.rows, " rows");
-  const DenseState state = {
-      .step = step,
-      .optimizer_step = static_cast<std::uint64_t>(optimizer_.step_count()) + 1,
-      .epoch = epoch,
-      .position = static_cast<std::uint64_t>(position)};
-  uploader_.upload(state_, &state, sizeof state);
-  on_device(DeviceKind::kCuda, [this](auto dev) { kernels::dense_pack(dev, step_); });
+  now_ = {.step = step,
+          .optimizer_step = static_cast<std::uint64_t>(optimizer_.step_count()) + 1,
+          .epoch = epoch,
+          .position = static_cast<std::uint64_t>(position)};
+  if (device_ == DeviceKind::kCuda) uploader_->upload(state_, &now_, sizeof now_);
+  on_device(device_, [this](auto dev) { kernels::dense_pack(dev, step_); });
 }
 
 // Each step reads the state that the one before it wrote; the last one's becomes the first's.
@@ -183,27 +184,55 @@ void DenseFused::run_steps(int count) const {
              DeviceKind::kCuda, sizeof(DenseState));
 }
 
+DenseFused::Result DenseFused::take_on_cpu() {
+  const std::vector<float> rates = std::move(waiting_.front());
+  waiting_.pop_front();
+  Result result;
+  for (const float& rate : rates) {
+    DenseState next;
+    kernels::DenseStep step = step_;
+    step.lr = &rate;
+    step.loss = &result.losses.emplace_back();
+    step.grad_norm = &result.grad_norms.emplace_back();
+    step.state = &now_;
+    step.next_state = &next;
+    const OpScope scope("dense_step", [&] { return step_work(step); });
+    kernels::dense_step(kernels::Cpu{}, step);
+    now_ = next;
+  }
+  result.epoch = now_.epoch;
+  result.position = static_cast<std::int64_t>(now_.position);
+  optimizer_.set_step_count(static_cast<std::int64_t>(now_.optimizer_step) - 1);
+  return result;
+}
+
 void DenseFused::queue(std::span<const float> rates) {
   const int count = static_cast<int>(rates.size());
   ONPA_CHECK(count >= 1 && count <= steps_per_graph_, "dense: ", count,
              " learning rates, want 1 to ", steps_per_graph_);
-  uploader_.upload(rates_, rates.data(), rates.size_bytes());
+  if (device_ == DeviceKind::kCpu) {
+    waiting_.emplace_back(rates.begin(), rates.end());
+    return;
+  }
+  uploader_->upload(rates_, rates.data(), rates.size_bytes());
   graphs_.try_emplace(count, [this, count] { run_steps(count); }).first->second.run();
-  downloader_.fetch(losses_);
-  downloader_.fetch(state_);
+  downloader_->fetch(losses_);
+  downloader_->fetch(state_);
   queued_.push_back(count);
 }
 
 DenseFused::Result DenseFused::take() {
-  ONPA_CHECK(!queued_.empty(), "dense: take() without queue()");
+  ONPA_CHECK(pending() > 0, "dense: take() without queue()");
+  if (device_ == DeviceKind::kCpu) return take_on_cpu();
   std::vector<float> losses(static_cast<std::size_t>(steps_per_graph_));
-  downloader_.take(losses.data(), losses.size() * sizeof(float));
+  downloader_->take(losses.data(), losses.size() * sizeof(float));
   losses.resize(static_cast<std::size_t>(queued_.front()));
   queued_.pop_front();
   DenseState state;
-  downloader_.take(&state, sizeof state);
+  downloader_->take(&state, sizeof state);
   optimizer_.set_step_count(static_cast<std::int64_t>(state.optimizer_step) - 1);
   return {.losses = std::move(losses),
+          .grad_norms = {},
           .epoch = state.epoch,
           .position = static_cast<std::int64_t>(state.position)};
 }

@@ -78,16 +78,21 @@ bool DenseSteps::queue_graph(std::int64_t last_step) {
 std::vector<StepResult> DenseSteps::take(std::int64_t limit) {
   // No further than the epoch, which also keeps the sum from overflowing.
   const std::int64_t last_step = returned_.step + std::min(limit, rows_);
-  while (fused_.pending() < kGraphsQueued && queue_graph(last_step)) {
+  const bool ahead = parts_.params.data().device() == DeviceKind::kCuda;
+  while (fused_.pending() < (ahead ? kGraphsQueued : 1) && queue_graph(last_step)) {
   }
   std::vector<StepResult> out;
   if (fused_.pending() == 0) return out;
-  for (const float loss : fused_.take().losses) {
+  const nn::DenseFused::Result done = fused_.take();
+  for (std::size_t i = 0; i < done.losses.size(); ++i) {
+    const float loss = done.losses[i];
     const std::int64_t samples = samples_at(returned_.cursor);
     returned_.cursor += samples;
     ++returned_.step;
     out.push_back({.loss = loss,
-                   .grad_norm = {},
+                   .grad_norm = i < done.grad_norms.size()
+                                    ? std::optional<double>(done.grad_norms[i])
+                                    : std::nullopt,
                    .updated = std::isfinite(loss),
                    .samples = samples,
                    .cursor = returned_.cursor});

@@ -1,4 +1,4 @@
-// Training steps of a Dense on the GPU, many a graph, on rows that stay there: nn::DenseFused.
+// Training steps of a Dense, whole ones, on rows that stay where it computes: nn::DenseFused.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ namespace onpa::apps {
 
 class DenseSteps : public StepTaker {
  public:
-  /// Empty if a run with these settings can take such steps on a GPU with `free_bytes` of memory
+  /// Empty if a run with these settings can take such steps on a device with `free_bytes` of memory
   /// free, else why not, in one line.
   static std::string problem(const Config& config, const DenseRows& rows, std::size_t free_bytes);
 
@@ -19,8 +19,8 @@ class DenseSteps : public StepTaker {
   DenseSteps(StepParts parts, const DenseRows& rows);
 
   void start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t step) override;
-  /// The steps of one graph, which never lie on both sides of a line of metrics. More are queued
-  /// behind it, as far as `limit` and the epoch go.
+  /// The steps of one graph (on the CPU: as many), which never lie on both sides of a line of
+  /// metrics. More are queued behind it, as far as `limit` and the epoch go.
   std::vector<StepResult> take(std::int64_t limit) override;
   double wait_seconds() const override { return 0; }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "apps/study/compute_device.h"
 #include "apps/study/cpu_steps.h"
@@ -30,15 +31,16 @@ std::string unwritten_metrics(const nn::CheckpointContent& content) {
   return found == content.text.end() ? std::string() : found->second;
 }
 
-std::unique_ptr<StepTaker> steps_on_gpu(const StepParts& parts, std::size_t free_bytes) {
+std::unique_ptr<StepTaker> make_steps(const StepParts& parts, DeviceKind device,
+                                      std::size_t free_bytes) {
   if (const DenseRows* rows = parts.task.dense_rows()) {
     const std::string problem = DenseSteps::problem(parts.config, *rows, free_bytes);
     if (problem.empty()) {
-      spdlog::info("fused steps, on a train split that stays on the GPU");
       return std::make_unique<DenseSteps>(parts, *rows);
     }
     spdlog::info("steps through autograd: {}", problem);
   }
+  if (device == DeviceKind::kCpu) return std::make_unique<CpuSteps>(parts);
   return std::make_unique<DeviceSteps>(parts);
 }
 
@@ -107,7 +109,7 @@ void TrainingRun::choose_device() {
   const Compute compute =
       choose_compute({options_.device, config_.train.precision}, config_.model.kind);
   if (compute.device == DeviceKind::kCpu) {
-    steps_ = std::make_unique<CpuSteps>(parts);
+    steps_ = make_steps(parts, compute.device, std::numeric_limits<std::size_t>::max());
     return;
   }
   kernels::set_gemm_tuning(config_.train.gemm_tuning);
@@ -117,7 +119,7 @@ void TrainingRun::choose_device() {
   const CudaDevice device = cuda_device();
   spdlog::info("on {} ({} MiB free), computing in {}", device.name, device.free_bytes >> 20,
                name_of(compute.dtype));
-  steps_ = steps_on_gpu(parts, device.free_bytes);
+  steps_ = make_steps(parts, compute.device, device.free_bytes);
 }
 
 // Finds the starting point: a checkpoint, given weights, or fresh ones.

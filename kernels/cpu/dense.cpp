@@ -312,6 +312,7 @@ void dense_step(Cpu, const DenseStep& a) {
   const double norm = std::sqrt(squares);
   *a.loss = std::isfinite(norm) ? static_cast<float>(loss / static_cast<double>(count))
                                 : std::numeric_limits<float>::quiet_NaN();
+  if (a.grad_norm != nullptr) *a.grad_norm = static_cast<float>(norm);
   DenseState next = *a.state;
   ++next.step;
   next.position += static_cast<std::uint64_t>(count);

@@ -103,11 +103,12 @@ class TrainProfile : public ::testing::Test {
  protected:
   void SetUp() override { feature_data(100).save(folder_ / "data"); }
 
-  // 80 train rows in batches of 16: five steps an epoch.
+  // 80 train rows in batches of 16: five steps an epoch, through autograd, as fused ones keep no
+  // average of each step.
   std::vector<std::string> args(const std::string& name, std::vector<std::string> more = {}) const {
-    std::vector<std::string> out =
-        train_args("dense", folder_ / "data", folder_ / name,
-                   {"train.epochs=3", "train.batch_size=16", "model.hidden=[16,8]"});
+    std::vector<std::string> out = train_args(
+        "dense", folder_ / "data", folder_ / name,
+        {"train.epochs=3", "train.batch_size=16", "model.hidden=[16,8]", "average.kind=ema"});
     out.insert(out.end(), {"--device", "cpu"});
     out.insert(out.end(), more.begin(), more.end());
     return out;
@@ -153,6 +154,16 @@ TEST_F(TrainProfile, RecordsTheStepsOfTheWindowAndNothingElse) {
   for (const char* file : {"profile.json", "profile.csv"}) {
     EXPECT_FALSE(fs::exists(folder_ / "plain" / file)) << file;
   }
+}
+
+TEST_F(TrainProfile, FusedStepsAreOneOpEach) {
+  const CommandResult result =
+      run_command(args("profiled", {"--set", "average.kind=none", "--profile", "steps=3:7"}));
+  ASSERT_EQ(result.code, 0) << result.err;
+  Rows rows = read_rows(folder_ / "profiled");
+  EXPECT_EQ(rows["dense_step"]["calls"], 4);
+  EXPECT_GT(rows["dense_step"]["flops"], 0);
+  EXPECT_FALSE(rows.contains("linear_fwd"));
 }
 
 TEST_F(TrainProfile, RefusesWhatIsNoWindow) {

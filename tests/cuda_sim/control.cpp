@@ -54,8 +54,8 @@ Stats& stats() {
   return instance;
 }
 
-void set_launch_sink(LaunchSink to) {
-  sink() = std::move(to);
+LaunchSink set_launch_sink(LaunchSink to) {
+  return std::exchange(sink(), std::move(to));
 }
 
 namespace detail {

@@ -70,9 +70,9 @@ struct Launch {
 void run(const Launch& launch);
 
 /// Where gpu::launch sends its launches: `sink` may run them, or keep them for a graph. An empty
-/// sink, the initial state, runs them at once.
+/// sink, the initial state, runs them at once. Returns the one before.
 using LaunchSink = std::function<void(Launch)>;
-void set_launch_sink(LaunchSink sink);
+LaunchSink set_launch_sink(LaunchSink sink);
 
 /// Policy, cp.async delivery, resident blocks and seed of options() as text.
 std::string schedule_name();

@@ -200,10 +200,11 @@ TEST(CudaSim, DynamicSharedMemory) {
 
 TEST(CudaSim, LaunchSinkKeepsALaunchForLater) {
   std::vector<sim::Launch> kept;
-  sim::set_launch_sink([&kept](sim::Launch launch) { kept.push_back(std::move(launch)); });
+  const auto before =
+      sim::set_launch_sink([&kept](sim::Launch launch) { kept.push_back(std::move(launch)); });
   std::vector<int> out(8, -1);
   gpu::launch(index_kernel, 2, 4, 0, nullptr, out.data());
-  sim::set_launch_sink({});
+  sim::set_launch_sink(before);
   EXPECT_EQ(out[0], -1);
   ASSERT_EQ(kept.size(), 1u);
   sim::run(kept[0]);

@@ -1,5 +1,5 @@
-// Fused dense training on the GPU (a simulated one where the build has no other) beside the same
-// steps through autograd on the CPU.
+// Fused dense training on the CPU and on the GPU (a simulated one where the build has no other)
+// beside the same steps through autograd on the CPU.
 #include "nn/dense_fused.h"
 
 #include <gtest/gtest.h>
@@ -58,11 +58,11 @@ float rate_of(int step) {
 }
 
 struct Curve {
-  std::vector<double> loss;  // of each step
+  std::vector<double> loss, grad_norm;  // of each step
   std::vector<float> param;
 };
 
-// The rows of one batch, in the order that the GPU takes them.
+// The rows of one batch, in the order that fused steps take them.
 Tensor rows_of(const std::vector<float>& from, std::int64_t width, std::uint64_t epoch,
                std::int64_t position) {
   const ShuffledOrder order(kSeed, epoch, kRows);
@@ -95,7 +95,7 @@ Curve train_on_cpu(float clip_norm) {
     backward(loss);
     params.finish_grad();
     curve.loss.push_back(loss.item());
-    optimizer.step(rate_of(step));
+    curve.grad_norm.push_back(optimizer.step(rate_of(step)));
     position += x.size(0);
     if (position == kRows) position = 0, ++epoch;
   }
@@ -103,14 +103,14 @@ Curve train_on_cpu(float clip_norm) {
   return curve;
 }
 
-// A model on the GPU with what trains it.
-struct OnGpu {
-  explicit OnGpu(const DenseFusedConfig& config, const Data& data)
+// A model with what trains it.
+struct Trained {
+  Trained(DeviceKind device, const DenseFusedConfig& config, const Data& data)
       : model(small_config()),
         params((model.initialize(kSeed), model.parameter_slots())),
         optimizer(config.optimizer, params) {
-    params.move_to(DeviceKind::kCuda);
-    optimizer.move_to(DeviceKind::kCuda);
+    params.move_to(device);
+    optimizer.move_to(device);
     fused.emplace(model.config(), config, params, optimizer, data.x_tensor(), data.y_tensor());
   }
   void queue(int first, int count) {
@@ -126,40 +126,56 @@ struct OnGpu {
   std::optional<DenseFused> fused;
 };
 
-TEST(DenseFused, FollowsAutogradOnTheCpu) {
-  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+class DenseFusedOn : public ::testing::TestWithParam<DeviceKind> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == DeviceKind::kCuda && !has_cuda_backend()) {
+      GTEST_SKIP() << "this build has no CUDA";
+    }
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, DenseFusedOn,
+                         ::testing::Values(DeviceKind::kCpu, DeviceKind::kCuda),
+                         [](const auto& info) {
+                           return info.param == DeviceKind::kCpu ? "Cpu" : "Gpu";
+                         });
+
+TEST_P(DenseFusedOn, FollowsAutogradOnTheCpu) {
   for (const float clip_norm : {0.0f, 0.2f}) {
     const Curve want = train_on_cpu(clip_norm);
     EXPECT_LT(want.loss[kSteps - 2], 0.8 * want.loss[0]) << "the steps learn nothing to compare";
-    OnGpu gpu(fused_config(clip_norm), make_data());
-    // The first graph runs plainly, is captured, and is replayed; the others run plainly.
+    Trained trained(GetParam(), fused_config(clip_norm), make_data());
+    // On the GPU: graphs that run plainly, are captured, are replayed.
     const std::vector<int> counts = {5, 5, 5, 3, 2};
     int first = 0;
-    for (const int count : counts) gpu.queue(first, count), first += count;
+    for (const int count : counts) trained.queue(first, count), first += count;
     ASSERT_EQ(first, kSteps);
-    EXPECT_EQ(gpu.fused->pending(), counts.size());
+    EXPECT_EQ(trained.fused->pending(), counts.size());
     std::size_t step = 0;
     for (const int count : counts) {
-      const DenseFused::Result got = gpu.fused->take();
+      const DenseFused::Result got = trained.fused->take();
       ASSERT_EQ(std::ssize(got.losses), count);
+      ASSERT_EQ(std::ssize(got.grad_norms), GetParam() == DeviceKind::kCpu ? count : 0);
+      for (std::size_t i = 0; i < got.grad_norms.size(); ++i) {
+        EXPECT_NEAR(got.grad_norms[i], want.grad_norm[step + i], 1e-4 * want.grad_norm[step + i]);
+      }
       // As in DeviceStep's test: float sums in another order.
       for (const float loss : got.losses) {
         EXPECT_NEAR(loss, want.loss[step], 1e-5 * (1 + want.loss[step])) << step;
         ++step;
       }
-      EXPECT_EQ(gpu.optimizer.step_count(), static_cast<std::int64_t>(step));
+      EXPECT_EQ(trained.optimizer.step_count(), static_cast<std::int64_t>(step));
       EXPECT_EQ(got.epoch, step / 5);
       EXPECT_EQ(got.position, static_cast<std::int64_t>(step % 5) * kBatch);
     }
-    const std::vector<float> param = gpu.param();
+    const std::vector<float> param = trained.param();
     for (std::size_t i = 0; i < param.size(); ++i) ASSERT_NEAR(param[i], want.param[i], 2e-4) << i;
   }
 }
 
-TEST(DenseFused, GoesOnWhereItIsSent) {
-  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+TEST_P(DenseFusedOn, GoesOnWhereItIsSent) {
   const DenseFusedConfig config = fused_config(0);
-  OnGpu whole(config, make_data()), parts(config, make_data());
+  Trained whole(GetParam(), config, make_data()), parts(GetParam(), config, make_data());
   whole.queue(0, 5);
   whole.queue(5, 4);
   while (whole.fused->pending() > 0) whole.fused->take();
@@ -178,9 +194,8 @@ TEST(DenseFused, GoesOnWhereItIsSent) {
   EXPECT_EQ(parts.optimizer.step_count(), 9);
 }
 
-TEST(DenseFused, SeesParametersChangedFromOutside) {
-  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
-  OnGpu a(fused_config(0), make_data());
+TEST_P(DenseFusedOn, SeesParametersChangedFromOutside) {
+  Trained a(GetParam(), fused_config(0), make_data());
   a.params.data().zero();
   a.fused->seek(0, 0, 0);
   a.queue(0, 1);
@@ -194,13 +209,12 @@ TEST(DenseFused, SeesParametersChangedFromOutside) {
   EXPECT_NEAR(a.fused->take().losses.at(0), want / kBatch, 1e-6);
 }
 
-TEST(DenseFused, LeavesOutStepsThatAreNotFinite) {
-  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+TEST_P(DenseFusedOn, LeavesOutStepsThatAreNotFinite) {
   Data data = make_data();
   data.y[7] = NAN;
-  OnGpu gpu(fused_config(0), data);
-  gpu.queue(0, 5);
-  const DenseFused::Result epoch = gpu.fused->take();
+  Trained trained(GetParam(), fused_config(0), data);
+  trained.queue(0, 5);
+  const DenseFused::Result epoch = trained.fused->take();
   // Row 7 is in one batch of the epoch.
   const ShuffledOrder order(kSeed, 0, kRows);
   std::uint32_t place = 0;
@@ -208,9 +222,9 @@ TEST(DenseFused, LeavesOutStepsThatAreNotFinite) {
   for (std::size_t step = 0; step < 5; ++step) {
     EXPECT_EQ(std::isfinite(epoch.losses.at(step)), step != place / kBatch) << step;
   }
-  EXPECT_EQ(gpu.optimizer.step_count(), 4);
+  EXPECT_EQ(trained.optimizer.step_count(), 4);
   EXPECT_EQ(epoch.epoch, 1u);
-  for (const float v : gpu.param()) ASSERT_TRUE(std::isfinite(v));
+  for (const float v : trained.param()) ASSERT_TRUE(std::isfinite(v));
 }
 
 TEST(DenseFused, SaysWhatItCannotDo) {
