@@ -73,4 +73,4 @@ def machine_state() -> dict:
     governor = pathlib.Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {"load_average": list(os.getloadavg()),
             "governor": governor.read_text().strip() if governor.exists() else "not shown by this machine",
-            "cores_allowed": sorted(os.sched_getaffinity(0)), "pinned": False}
+            "cores_allowed": sorted(os.sched_getaffinity(0)), "pinned": False, "nice": os.nice(0)}
