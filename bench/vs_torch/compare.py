@@ -108,8 +108,8 @@ def plan(args, bench: measure.Bench, build: pathlib.Path, torch: pathlib.Path, l
     for row in table.all_rows(args.small):
         out[row.name] = lambda r=row: measure.run_row(bench, r)
     for row in table.all_rows(args.small):
-        if row.memory:
-            out[f"peak_memory/{row.name}"] = lambda r=row: once.memory_row(bench, r, memory_starters)
+        for each in [row] * bool(row.memory) + ([once.recompute_row(row)] if row.recompute else []):
+            out[f"peak_memory/{each.name}"] = lambda r=each: once.memory_row(bench, r, memory_starters)
     out["startup"] = lambda: once.startup_row(build, venv() / "bin" / "python", bench.rounds)
     out["build_small_program"] = lambda: once.build_row(build)
     out["size_on_disk"] = lambda: once.size_row(build, torch)

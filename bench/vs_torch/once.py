@@ -1,4 +1,5 @@
 """Rows that are no work of a running worker: peak memory, start-up, build time, size on disk."""
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -41,6 +42,12 @@ def peak_mib(start, job: dict) -> float:
         return worker.memory_mib("VmHWM") - baseline
     finally:
         worker.close()
+
+
+def recompute_row(row: table.Row) -> table.Row:
+    """The same step where both sides keep the blocks' inputs only."""
+    ours, theirs = row.recompute
+    return dataclasses.replace(row, name=f"{row.name}/recompute", ours=[ours], peers=[theirs])
 
 
 def memory_row(bench: measure.Bench, row: table.Row, starters: dict) -> dict:

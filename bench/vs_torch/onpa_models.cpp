@@ -70,6 +70,7 @@ Work passt_evaluate(const Job& job, const io::SafetensorsFile& in) {
 Work passt_train(const Job& job, const io::SafetensorsFile& in) {
   const auto row = std::make_shared<PasstRow>(job, in);
   row->model.train();
+  if (!job.variant.empty()) row->model.set_recompute(nn::recompute_of(job.variant));
   const auto training = std::make_shared<Training>(row->model);
   const auto step = [row, training] {
     return training->step(row->forward().logits, row->target, kPasstRate);

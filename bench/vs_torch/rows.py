@@ -36,6 +36,7 @@ class Row:
     want_realtime: float = 0  # least audio seconds per second
     want_copy_share: float = 0  # least bytes per second as a share of the measured copy
     memory: float = 0  # least PyTorch's peak memory / onpa's, in a row of its own
+    recompute: tuple[Peer, Peer] | None = None  # onpa's and PyTorch's way that trades time for memory
     note: str = ""
 
 
@@ -76,6 +77,7 @@ def passt_row(training: bool, seconds: int, drop_f: int, drop_t: int, small: boo
                {"frames": frames, "table_t": 99 if seconds == 10 else 300, "keep": keep}, variants,
                target=1.3 if training or seconds == 30 else 1.0, bound=2e-3, flops=passt_flops(patches, training),
                memory=2.0 if training else 1.0,
+               recompute=(Peer("onpa", "block"), Peer(PY, "eager checkpointed")) if training else None,
                note=f"N = {patches + 2}" + ("; forward, backward, AdamW" if training else ""))
 
 

@@ -1,6 +1,7 @@
 """Rows of whole models in PyTorch: training steps, evaluations, epochs."""
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from torch_kernels import compiled
 
@@ -36,6 +37,7 @@ class Passt(torch.nn.Module):
 
     def __init__(self, args: dict):
         super().__init__()
+        self.checkpointed = False  # blocks keep their input alone and run again in backward
         columns, table = (args["frames"] - PATCH) // STRIDE + 1, args["table_t"]
         keep = torch.tensor(args["keep"] or range(12 * columns))
         self.row, self.column = keep // columns, keep % columns
@@ -57,7 +59,7 @@ class Passt(torch.nn.Module):
         prefix = torch.cat([self.cls_token, self.dist_token], 1) + self.new_pos_embed
         x = torch.cat([prefix.expand(len(mel), -1, -1), x], 1)
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointed else block(x)
         features = self.norm(x).mean(1)
         return self.head(features), features
 
@@ -81,6 +83,7 @@ def passt_evaluate(job: dict, inputs: dict):
 
 def passt_train(job: dict, inputs: dict):
     plain = passt_model(job, inputs)
+    plain.checkpointed = job["variant"].endswith("checkpointed")
     model = compiled(plain, job["variant"])
     optimizer = torch.optim.AdamW(plain.parameters(), lr=PASST_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
