@@ -119,7 +119,8 @@ TEST_F(TrainPasst, KilledOrSignalledAndResumedHasTheSameBits) {
       command.send(number);
       const int code = command.wait().code;
       // A signal that comes after the last step finds a run that is done.
-      EXPECT_TRUE(code == 0 || code == (number == SIGKILL ? 128 + SIGKILL : 75)) << code;
+      EXPECT_TRUE(code == 0 || code == (number == SIGKILL ? 128 + SIGKILL : 75)) << code << "\n"
+                                                                                 << command.err();
       const CommandResult resumed = run_command(args(name));
       ASSERT_EQ(resumed.code, 0) << resumed.err;
       expect_like_whole(name);
