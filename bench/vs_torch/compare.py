@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -187,6 +188,7 @@ def main() -> int:
     if args.torch_folder:
         print(torch)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the folder goes too
     with tempfile.TemporaryDirectory(prefix="onpa-vs-torch-") as scratch:
         return compare(args, torch, pathlib.Path(scratch))
 

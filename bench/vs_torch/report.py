@@ -3,6 +3,7 @@ import json
 import pathlib
 
 FILE = "vs_torch.json"
+BUSY_CORES = 0.2  # a row that was disturbed by more says so
 HEAD = ["| row | onpa | PyTorch's best | ratio (95 %) | target | met | onpa's rate | PyTorch's rate |",
         "|---|---|---|---|---|---|---|---|"]
 
@@ -24,6 +25,9 @@ def met(result: dict) -> str:
     for want in result.get("also", []):
         wanted = "" if want["met"] else f", want {number(want['want'])}"
         parts.append(f"{number(want['value'])} {want['what']}{wanted}")
+    busy = result["machine"].get("cores_busy_with_others", 0) if "machine" in result else 0
+    if busy > BUSY_CORES:
+        parts.append(f"other processes kept {busy:.1f} cores busy")
     return "; ".join(parts)
 
 

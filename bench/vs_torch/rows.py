@@ -96,7 +96,8 @@ def linear_row(name: str, m: int, n: int, k: int, gelu: bool, small: bool) -> Ro
     title = f"gemm/{name}/M={m}"
     m = m // 20 if small else m
     return Row(title, "linear", {"m": m, "n": n, "k": k, "gelu": gelu, "backward": False},
-               [Peer(CPP, "eager"), Peer(PY, "prepacked"), Peer(PY, "compiled"), Peer(PY, "frozen")],
+               [Peer(CPP, "eager"), Peer(PY, "packed oneDNN"), Peer(PY, "packed MKL"), Peer(PY, "compiled"),
+                Peer(PY, "frozen")],
                flops=2.0 * m * n * k, bound=2e-5, note=f"{m} x {n} x {k}, bias" + (" and GELU" if gelu else ""))
 
 

@@ -48,17 +48,25 @@ class Linear(torch.nn.Module):
         return F.gelu(y) if self.gelu else y
 
 
-def prepacked(inputs: dict, gelu: bool):
-    """oneDNN's linear with the weight in its own layout, made beforehand, as frozen models have it."""
-    x, bias = inputs["x"], inputs["bias"]
-    weight = torch.ops.mkldnn._reorder_linear_weight(inputs["weight"].to_mkldnn(), len(x))
-    activation, algorithm = ("gelu", "none") if gelu else ("none", "")
-    return lambda: torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
+def packed(library: str, inputs: dict, gelu: bool):
+    """A library's linear with the weight in its own layout, made beforehand, as frozen models have it."""
+    x, plain, bias = inputs["x"], inputs["weight"], inputs["bias"]
+    if library == "oneDNN":
+        weight = torch.ops.mkldnn._reorder_linear_weight(plain, len(x))
+        activation, algorithm = ("gelu", "none") if gelu else ("none", "")
+        return lambda: torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
+    weight = torch.ops.mkl._mkl_reorder_linear_weight(plain, len(x))
+
+    def run():
+        y = torch.ops.mkl._mkl_linear(x, weight, plain, bias, len(x))
+        return F.gelu(y) if gelu else y
+
+    return run
 
 
 def linear(job: dict, inputs: dict):
-    if job["variant"] == "prepacked":
-        return op(job, prepacked(inputs, job["args"]["gelu"]), {}, None)
+    if job["variant"].startswith("packed"):
+        return op(job, packed(job["variant"].split()[1], inputs, job["args"]["gelu"]), {}, None)
     model = compiled(Linear(inputs["weight"], inputs["bias"], job["args"]["gelu"]).eval(), job["variant"])
     x = inputs["x"]
     return op(job, lambda: model(x), {}, None)

@@ -32,7 +32,7 @@ class Worker:
             raise WorkerError(f"{self.name} ended with status {self.process.wait()}; its log is {self.log}")
         reply = json.loads(line)
         if "error" in reply:
-            raise WorkerError(f"{self.name}: {reply['error']}")
+            raise WorkerError(f"{self.name}: {' '.join(reply['error'].split())[:300]}")
         return reply
 
     def cpu_seconds(self) -> float:
