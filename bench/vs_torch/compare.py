@@ -117,8 +117,8 @@ def plan(args, bench: measure.Bench, build: pathlib.Path, torch: pathlib.Path, l
     return out
 
 
-def run_rows(planned: dict, pattern: str, results: Results) -> list[str]:
-    """Runs what matches; returns the names of failed rows."""
+def run_rows(planned: dict, pattern: str, results: Results, peers: list) -> list[str]:
+    """Runs what matches until one of `peers` has ended; returns the names of failed rows."""
     failed = []
     for name, work in planned.items():
         if not re.search(pattern, name):
@@ -131,6 +131,9 @@ def run_rows(planned: dict, pattern: str, results: Results) -> list[str]:
         print(report.line(row), flush=True)
         if "failed" in row:
             failed.append(name)
+        if any(peer.process.poll() is not None for peer in peers):
+            print("bench: a worker has ended; the rows after this one were not run", file=sys.stderr)
+            break
     return failed
 
 
@@ -170,7 +173,7 @@ def compare(args, torch: pathlib.Path, scratch: pathlib.Path) -> int:
             failed = []
         else:
             print("\n".join(report.HEAD), flush=True)
-            failed = run_rows(planned, args.rows, results)
+            failed = run_rows(planned, args.rows, results, bench.all_workers())
     finally:
         for worker in bench.all_workers():
             worker.close()

@@ -1,4 +1,5 @@
 """Processes that wait for a row and run it when told (protocol.h), and what the machine does beside."""
+import contextlib
 import json
 import os
 import pathlib
@@ -51,7 +52,8 @@ class Worker:
         pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def close(self) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended before
+            self.process.stdin.close()
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:

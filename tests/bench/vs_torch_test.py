@@ -186,8 +186,16 @@ class RunRow(unittest.TestCase):
         results = compare.Results(self.folder / "out.json", ["some/row"])
         planned = {"some/row": lambda: measure.run_row(bench, self.row(table.Peer("python", "b"))),
                    "other": lambda: self.fail("does not match")}
-        self.assertEqual(compare.run_rows(planned, "^some", results), ["some/row"])
+        self.assertEqual(compare.run_rows(planned, "^some", results, bench.all_workers()), ["some/row"])
         self.assertIn("differs", json.loads((self.folder / "out.json").read_text())["rows"][0]["failed"])
+
+
+    def test_nothing_runs_after_a_worker_ended(self):
+        bench = self.bench(python=self.peer("python", seconds=-1))
+        results = compare.Results(self.folder / "out.json", [])
+        planned = {"some/row": lambda: measure.run_row(bench, self.row(table.Peer("python", "b"))),
+                   "some/other": lambda: self.fail("a worker has ended")}
+        self.assertEqual(compare.run_rows(planned, ".", results, bench.all_workers()), ["some/row"])
 
 
 class Table(unittest.TestCase):
