@@ -21,7 +21,8 @@
 #define ONPA_AUDIO_RESAMPLE_CPP_
 namespace onpa::audio {
 
-// Taps of every phase of the ratio up / down, each row `taps` long, a multiple of 16.
+// Taps of the ratio up / down. Outputs repeat their phases after a period of `up`; row m of
+// `weight` holds the taps of output m of every period, `taps` of them, a multiple of 8.
 struct PolyphaseFilter {
   std::int64_t up, down, half, taps;
   std::vector<float> weight;  // (up, taps)
@@ -36,28 +37,45 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// `padded` holds the wave with filter.half - 1 zeros before it and enough after it.
-HWY_ATTR void apply_filter(const PolyphaseFilter& filter, const float* HWY_RESTRICT padded,
-                           std::int64_t count, float* HWY_RESTRICT out) {
+// Output m of each of kPeriods successive periods, out[0], out[up], ...: they share their taps.
+// Eight sums in flight hide the latency of multiply-add.
+template <int kPeriods>
+HWY_ATTR HWY_INLINE void filter_output(const PolyphaseFilter& filter, std::int64_t m,
+                                       const float* HWY_RESTRICT padded, float* HWY_RESTRICT out) {
   const hn::CappedTag<float, 8> d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::int64_t base = 0, phase = 0;
-  const std::int64_t step = filter.down / filter.up, rest = filter.down % filter.up;
-  for (std::int64_t m = 0; m < count; ++m) {
-    const float* x = padded + base;
-    const float* w = filter.weight.data() + phase * filter.taps;
-    auto s0 = hn::Zero(d), s1 = hn::Zero(d);
-    for (std::int64_t i = 0; i < filter.taps; i += 2 * lanes) {
-      s0 = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, w + i), s0);
-      s1 = hn::MulAdd(hn::LoadU(d, x + i + lanes), hn::LoadU(d, w + i + lanes), s1);
+  const float* taps = filter.weight.data() + m * filter.taps;
+  const float* x = padded + m * filter.down / filter.up;
+  hn::Vec<decltype(d)> sums[kPeriods];
+#pragma GCC unroll 8
+  for (int p = 0; p < kPeriods; ++p) sums[p] = hn::Zero(d);
+  for (std::int64_t i = 0; i < filter.taps; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+    const auto tap = hn::LoadU(d, taps + i);
+#pragma GCC unroll 8
+    for (int p = 0; p < kPeriods; ++p) {
+      sums[p] = hn::MulAdd(hn::LoadU(d, x + p * filter.down + i), tap, sums[p]);
     }
-    out[m] = hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));
-    base += step;
-    phase += rest;
-    if (phase >= filter.up) {
-      phase -= filter.up;
-      ++base;
-    }
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < kPeriods; ++p) {
+    out[m + p * filter.up] = hn::GetLane(hn::SumOfLanes(d, sums[p]));
+  }
+}
+
+// `padded` holds the wave with filter.half - 1 zeros before it and enough after it; every period
+// moves on by `down` samples.
+HWY_ATTR void apply_filter(const PolyphaseFilter& filter, const float* padded, std::int64_t count,
+                           float* out) {
+  constexpr int kTogether = 8;
+  const std::int64_t up = filter.up, down = filter.down;
+  for (; count >= kTogether * up; count -= kTogether * up) {
+    for (std::int64_t m = 0; m < up; ++m) filter_output<kTogether>(filter, m, padded, out);
+    padded += kTogether * down;
+    out += kTogether * up;
+  }
+  for (; count > 0; count -= up) {
+    for (std::int64_t m = 0; m < std::min(count, up); ++m) filter_output<1>(filter, m, padded, out);
+    padded += down;
+    out += up;
   }
 }
 
@@ -83,15 +101,15 @@ std::shared_ptr<const PolyphaseFilter> make_filter(std::int64_t up, std::int64_t
   filter->up = up;
   filter->down = down;
   filter->half = static_cast<std::int64_t>(std::ceil(width));
-  filter->taps = (2 * filter->half + 15) / 16 * 16;
+  filter->taps = (2 * filter->half + 7) / 8 * 8;
   filter->weight.assign(static_cast<std::size_t>(up * filter->taps), 0.0f);
   const double window_scale = 1 / std::cyl_bessel_i(0.0, kKaiserBeta);
   std::vector<double> row(static_cast<std::size_t>(filter->taps));
-  for (std::int64_t phase = 0; phase < up; ++phase) {
+  for (std::int64_t m = 0; m < up; ++m) {
+    const double phase = static_cast<double>(m * down % up) / static_cast<double>(up);
     double sum = 0;
     for (std::int64_t j = 0; j < filter->taps; ++j) {
-      const double t = static_cast<double>(j - filter->half + 1) -
-                       static_cast<double>(phase) / static_cast<double>(up);
+      const double t = static_cast<double>(j - filter->half + 1) - phase;
       const double u = t / width, angle = std::numbers::pi * cutoff * t;
       double tap = 0;
       if (std::abs(u) < 1) {
@@ -103,7 +121,7 @@ std::shared_ptr<const PolyphaseFilter> make_filter(std::int64_t up, std::int64_t
     }
     // Every phase passes a constant unchanged.
     for (std::int64_t j = 0; j < filter->taps; ++j) {
-      filter->weight[static_cast<std::size_t>(phase * filter->taps + j)] =
+      filter->weight[static_cast<std::size_t>(m * filter->taps + j)] =
           static_cast<float>(row[static_cast<std::size_t>(j)] / sum);
     }
   }
