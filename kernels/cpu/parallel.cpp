@@ -32,7 +32,10 @@ bool look_for(bool alone, const Done& done) {
   return false;
 }
 
-// One job at a time: ranges are handed out through an atomic cursor.
+// One job at a time, in ranges: the caller takes them from the front and workers from the back, so
+// that of two threads each finds in its caches what it wrote in the job before. A worker enters a
+// job that is open; the caller closes it once nothing is left to take and waits for those inside,
+// not for one that is only waking up. Mutexes are for those that sleep.
 class Pool {
  public:
   explicit Pool(int threads)
@@ -54,55 +57,80 @@ class Pool {
   void run(std::int64_t n, std::int64_t step,
            const std::function<void(std::int64_t, std::int64_t)>& body) {
     std::lock_guard one_job(job_mutex_);
-    {
-      std::lock_guard lock(mutex_);
-      body_ = &body;
-      n_ = n;
-      step_ = step;
-      cursor_.store(0);
-      error_ = nullptr;
-      busy_.store(static_cast<int>(workers_.size()));
-      generation_.fetch_add(1);
+    body_ = &body;
+    n_ = n;
+    step_ = step;
+    ranges_ = static_cast<std::uint64_t>((n + step - 1) / step);
+    taken_.store(0, std::memory_order_relaxed);
+    error_ = nullptr;
+    state_.store((state_.load() / kJob + 1) * kJob + kOpen);
+    if (sleeping_workers_.load() > 0) {
+      { std::lock_guard lock(mutex_); }
+      wake_.notify_all();
     }
-    wake_.notify_all();
-    drain();
-    look_for(alone_, [this] { return busy_.load() == 0; });
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return busy_ == 0; });
-    body_ = nullptr;
+    drain(kFromFront);
+    state_.fetch_and(~kOpen);
+    const auto empty = [this] { return state_.load() % kOpen == 0; };
+    if (!look_for(alone_, empty)) {
+      std::unique_lock lock(mutex_);
+      caller_sleeps_.store(true);
+      done_.wait(lock, empty);
+      caller_sleeps_.store(false);
+    }
     if (error_) std::rethrow_exception(error_);
   }
 
  private:
-  void drain() {
+  // The number of the job, whether it is open, and how many workers are inside.
+  static constexpr std::uint64_t kOpen = std::uint64_t{1} << 20, kJob = 2 * kOpen;
+
+  // What a range adds to `taken_`: how many were taken from the front, and above that from the
+  // back.
+  static constexpr std::uint64_t kFromFront = 1, kFromBack = std::uint64_t{1} << 32;
+
+  void drain(std::uint64_t end) {
     inside_parallel = true;
     for (;;) {
-      const std::int64_t begin = cursor_.fetch_add(step_);
-      if (begin >= n_) break;
+      const std::uint64_t taken = taken_.fetch_add(end);
+      const std::uint64_t front = taken % kFromBack, back = taken / kFromBack;
+      if (front + back >= ranges_) break;
+      const auto range = static_cast<std::int64_t>(end == kFromFront ? front : ranges_ - 1 - back);
       try {
-        (*body_)(begin, std::min(n_, begin + step_));
+        (*body_)(range * step_, std::min(n_, (range + 1) * step_));
       } catch (...) {
         std::lock_guard lock(mutex_);
         if (!error_) error_ = std::current_exception();
-        cursor_.store(n_);
+        taken_.store(ranges_);
       }
     }
     inside_parallel = false;
   }
 
+  // Returns when there is another job than `seen`, or false if the pool ends.
+  bool await_job(std::uint64_t seen) {
+    const auto is_new = [&] { return state_.load() / kJob != seen; };
+    if (look_for(alone_, is_new)) return true;
+    std::unique_lock lock(mutex_);
+    sleeping_workers_.fetch_add(1);
+    wake_.wait(lock, [&] { return stopping_ || is_new(); });
+    sleeping_workers_.fetch_sub(1);
+    return !stopping_;
+  }
+
   void work() {
     std::uint64_t seen = 0;
-    for (;;) {
-      look_for(alone_, [&] { return generation_.load() != seen; });
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return stopping_ || generation_.load() != seen; });
-        if (stopping_) return;
-        seen = generation_.load();
+    while (await_job(seen)) {
+      std::uint64_t state = state_.load();
+      seen = state / kJob;
+      while ((state & kOpen) != 0 && state / kJob == seen) {
+        if (!state_.compare_exchange_weak(state, state + 1)) continue;
+        drain(kFromBack);
+        if ((state_.fetch_sub(1) - 1) % kJob == 0 && caller_sleeps_.load()) {
+          { std::lock_guard lock(mutex_); }
+          done_.notify_one();
+        }
+        break;
       }
-      drain();
-      std::lock_guard lock(mutex_);
-      if (busy_.fetch_sub(1) == 1) done_.notify_one();
     }
   }
 
@@ -112,11 +140,14 @@ class Pool {
   std::condition_variable wake_, done_;
   const std::function<void(std::int64_t, std::int64_t)>* body_ = nullptr;
   std::int64_t n_ = 0, step_ = 1;
-  std::atomic<std::int64_t> cursor_{0};
+  std::uint64_t ranges_ = 0;
   std::exception_ptr error_;
-  std::atomic<int> busy_{0};
-  std::atomic<std::uint64_t> generation_{0};
   bool stopping_ = false;
+  std::atomic<int> sleeping_workers_{0};
+  std::atomic<bool> caller_sleeps_{false};
+  // Lines of their own: others spin on the first, and both change while the rest is read.
+  alignas(64) std::atomic<std::uint64_t> state_{0};
+  alignas(64) std::atomic<std::uint64_t> taken_{0};
 };
 
 int default_threads() {

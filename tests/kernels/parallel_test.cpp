@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace onpa::kernels {
@@ -39,6 +41,35 @@ TEST(Parallel, RethrowsAndStaysUsable) {
   std::atomic<std::int64_t> sum{0};
   parallel_for(100, 1, [&](std::int64_t begin, std::int64_t end) { sum += end - begin; });
   EXPECT_EQ(sum.load(), 100);
+}
+
+// Workers find the next job while they look for it, while they sleep, and too late.
+TEST(Parallel, JobsAfterPausesOfAnyLength) {
+  for (const int threads : {2, 3}) {
+    set_thread_count(threads);
+    for (int job = 0; job < 400; ++job) {
+      std::vector<int> seen(9);  // read without a lock once the job is over
+      parallel_for(9, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (; begin < end; ++begin) seen[static_cast<std::size_t>(begin)] += job;
+      });
+      ASSERT_EQ(seen, std::vector<int>(9, job));
+      if (job % 4 == 0) std::this_thread::sleep_for(std::chrono::microseconds(job));
+    }
+  }
+}
+
+TEST(Parallel, CallersOnTwoThreads) {
+  set_thread_count(2);
+  std::atomic<std::int64_t> sum{0};
+  const auto call = [&] {
+    for (int job = 0; job < 300; ++job) {
+      parallel_for(7, 1, [&](std::int64_t begin, std::int64_t end) { sum += end - begin; });
+    }
+  };
+  std::thread other(call);
+  call();
+  other.join();
+  EXPECT_EQ(sum.load(), 2 * 300 * 7);
 }
 
 TEST(Parallel, NestedCallsRunInline) {
