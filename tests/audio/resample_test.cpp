@@ -62,11 +62,13 @@ TEST(Resample, IsTheWindowedSincOfItsDefinition) {
     int from_hz, to_hz;
     std::int64_t samples;
   } cases[] = {
-      {44100, 32000, 441 * 16},        // whole groups of periods and no more
-      {44100, 32000, 441 * 19 + 200},  // single periods and a part of one after them
+      {44100, 32000, 441 * 16},        // all 16 lanes full and no more
+      {44100, 32000, 441 * 35 + 200},  // single periods and a part of one after them
+      {44100, 32000, 441 * 12 + 7},    // some lanes empty
       {44100, 32000, 441 * 3},
       {44100, 32000, 50},
-      {1009, 977, 500},  // a part of a long period
+      {1009, 977, 500},             // a part of a long period
+      {1009, 977, 1009 * 11 + 13},  // periods of no whole number of groups, together
       {48000, 32000, 3001},
       {96000, 32000, 2999},
       {8000, 32000, 777},
