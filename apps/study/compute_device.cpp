@@ -1,5 +1,6 @@
 #include "apps/study/compute_device.h"
 
+#include "apps/support/log.h"
 #include "tensor/device.h"
 
 namespace onpa::apps {
@@ -15,6 +16,12 @@ Compute choose_compute(const ComputeChoice& choice, const std::string& model_kin
   const bool bf16 =
       choice.precision == "bf16" || (choice.precision == "auto" && model_kind == "passt");
   return {DeviceKind::kCuda, bf16 ? DType::kBF16 : DType::kF32};
+}
+
+void move_model(nn::Module& model, const Compute& compute) {
+  if (compute.device == DeviceKind::kCpu) return;
+  model.move_to(compute.device, compute.dtype);
+  spdlog::info("on {}, computing in {}", cuda_device().name, name_of(compute.dtype));
 }
 
 }  // namespace onpa::apps

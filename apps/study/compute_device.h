@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/dtype.h"
+#include "nn/module.h"
 #include "tensor/storage.h"
 
 namespace onpa::apps {
@@ -25,5 +26,8 @@ bool use_gpu(const std::string& device);
 /// `auto` precision on a GPU is bf16 for audio models ("passt"), f32 for those of features
 /// ("dense"), which are too small to gain. Throws as use_gpu().
 Compute choose_compute(const ComputeChoice& choice, const std::string& model_kind);
+/// Moves a model that is on the CPU, in f32, to where it is to be used, not trained. Throws Error:
+/// kDevice, kOutOfMemory.
+void move_model(nn::Module& model, const Compute& compute);
 
 }  // namespace onpa::apps

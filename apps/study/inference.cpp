@@ -86,7 +86,7 @@ class EqualLengthBatches {
 // its evaluation, whose batch size nothing depends on.
 class PartedForward {
  public:
-  /// forward(x) for all rows of x, as f32 on the CPU.
+  /// forward(x), f32 on the CPU, for all rows of x.
   template <class Forward>
   Tensor operator()(const Tensor& x, Forward&& forward) {
     const std::int64_t rows = x.size(0);
@@ -94,7 +94,7 @@ class PartedForward {
     for (std::int64_t done = 0; done < rows;) {
       const std::int64_t count = std::min(fits_, rows - done);
       try {
-        parts.push_back(on_host(forward(x.slice(done, done + count))));
+        parts.push_back(forward(x.slice(done, done + count)));
         done += count;
       } catch (const Error& error) {
         if (error.code() != ExitCode::kOutOfMemory || count == 1) throw;
@@ -134,6 +134,20 @@ constexpr std::int64_t kShortestMelSamples = 515;  // under it the front end can
 
 }  // namespace
 
+Tensor logits_of(nn::Passt& model, const ModelCard& card, const Tensor& wave) {
+  const NoGrad no_grad;
+  const EvalMode eval_mode(model);
+  const DeviceKind device = model.parameters().front().tensor.device();
+  const Tensor mel = for_model(audio::log_mel(wave.to(device), card.mel), model);
+  return on_host(model.forward(mel).logits);
+}
+
+Tensor logits_of(nn::Dense& model, const Tensor& features) {
+  const NoGrad no_grad;
+  const EvalMode eval_mode(model);
+  return on_host(model.forward(for_model(features, model)));
+}
+
 std::int64_t shortest_samples(const ModelCard& card) {
   return std::max(kShortestMelSamples, (card.passt.patch_t - 1) * card.mel.hop_samples + 1);
 }
@@ -151,8 +165,6 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
                                           std::vector<data::BadTrack>* unread) {
   std::vector<TrackPrediction> out;
   if (rows.empty()) return out;
-  const NoGrad no_grad;
-  const EvalMode eval_mode(model);
   data::LoaderOptions eval = options;
   eval.train = false;
   eval.shuffle = false;
@@ -174,13 +186,10 @@ std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& car
   EqualLengthBatches whole(loader, options.batch_size, shortest_samples(card));
   data::AudioBatch batch;
   try {
-    const DeviceKind device = model.parameters().front().tensor.device();
     PartedForward forward;
     while (!(stop && stop()) && (whole_clips ? whole.next(batch) : loader.next(batch))) {
-      const Tensor logits = forward(batch.wave, [&](const Tensor& wave) {
-        const Tensor mel = for_model(audio::log_mel(wave.to(device), card.mel), model);
-        return model.forward(mel).logits;
-      });
+      const Tensor logits =
+          forward(batch.wave, [&](const Tensor& wave) { return logits_of(model, card, wave); });
       collect(logits, card, data, batch.rows, out);
     }
   } catch (...) {
@@ -215,17 +224,14 @@ std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& car
                                           const data::DataSet& data,
                                           const std::vector<std::int64_t>& rows,
                                           std::int64_t batch_size, const StopCheck& stop) {
-  const NoGrad no_grad;
-  const EvalMode eval_mode(model);
   std::vector<TrackPrediction> out;
   const std::span<const std::int64_t> all(rows);
   const auto step = static_cast<std::size_t>(batch_size);
   PartedForward forward;
   for (std::size_t begin = 0; begin < all.size() && !(stop && stop()); begin += step) {
     const auto part = all.subspan(begin, std::min(step, all.size() - begin));
-    const Tensor logits = forward(scaled_features(card, data, part), [&](const Tensor& x) {
-      return model.forward(for_model(x, model));
-    });
+    const Tensor logits = forward(scaled_features(card, data, part),
+                                  [&](const Tensor& x) { return logits_of(model, x); });
     collect(logits, card, data, part, out);
   }
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.row < b.row; });

@@ -38,6 +38,12 @@ std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& car
                                           const std::vector<std::int64_t>& rows,
                                           std::int64_t batch_size, const StopCheck& stop = {});
 
+/// The models' outputs (B, outputs), f32 on the CPU, in evaluation mode and without gradients: of
+/// waveforms (B, S), f32 on the CPU, through the card's front end; of scaled features (B, inputs).
+/// What predict_rows() computes of a batch. Throws Error (kOutOfMemory).
+Tensor logits_of(nn::Passt& model, const ModelCard& card, const Tensor& wave);
+Tensor logits_of(nn::Dense& model, const Tensor& features);
+
 /// Warns, once in a process, if `loader` could not keep a track in its PCM cache.
 void warn_of_cache(const data::AudioLoader& loader);
 

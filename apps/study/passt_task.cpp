@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "apps/study/train_task.h"
 #include "apps/support/log.h"
@@ -14,13 +15,14 @@ namespace {
 
 class PasstTask : public TrainTask {
  public:
-  PasstTask(const Config& config, const data::DataSet& data)
+  PasstTask(const Config& config, const data::DataSet& data, ClipSource clips)
       : config_(config),
         data_(data),
         train_rows_(usable_rows(data, data::Split::kTrain)),
         test_rows_(usable_rows(data, data::Split::kTest)),
         model_(config.passt()),
-        loader_(data, train_rows_, loader_options(config)) {
+        loader_(data, train_rows_, loader_options(config)),
+        clips_(std::move(clips)) {
     card_.kind = "passt";
     card_.passt = config.passt();
     card_.mel = config.mel_config();
@@ -35,13 +37,17 @@ class PasstTask : public TrainTask {
   const ModelCard& card() const override { return card_; }
 
   void start_epoch(std::uint64_t epoch, std::int64_t cursor) override {
-    loader_.start_epoch(epoch, cursor);
+    if (!clips_) loader_.start_epoch(epoch, cursor);
   }
 
   // Waveforms, targets, the front end's bank and masks, and with mixup its plan.
   bool next_batch(std::uint64_t draw, HostBatch& out) override {
     data::AudioBatch batch;
-    if (!loader_.next(batch)) return false;
+    if (clips_) {
+      batch = clips_();
+    } else if (!loader_.next(batch)) {
+      return false;
+    }
     warn_of_cache(loader_);
     standardize(batch.target);
     const audio::MelInputs mel =
@@ -144,6 +150,7 @@ class PasstTask : public TrainTask {
   nn::Passt model_;
   ModelCard card_;
   data::AudioLoader loader_;
+  ClipSource clips_;  // in its place, if there is one
   std::vector<data::BadTrack> unread_test_;
 };
 
@@ -180,8 +187,9 @@ void fit_target_scale(const Config& config, const data::DataSet& data,
   card.target_std = squares > 0 ? std::sqrt(squares / n) : 1;
 }
 
-std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data) {
-  return std::make_unique<PasstTask>(config, data);
+std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data,
+                                           ClipSource clips) {
+  return std::make_unique<PasstTask>(config, data, std::move(clips));
 }
 
 }  // namespace onpa::apps

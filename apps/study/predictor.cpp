@@ -10,7 +10,6 @@
 #include "kernels/error.h"
 #include "nn/load.h"
 #include "tensor/autograd.h"
-#include "tensor/device.h"
 
 namespace onpa::apps {
 namespace {
@@ -85,11 +84,8 @@ void Predictor::load(const io::SafetensorsFile& file) {
 Predictor::~Predictor() = default;
 
 void Predictor::compute_on(const ComputeChoice& choice) {
-  const Compute compute = choose_compute(choice, card_.kind);
-  if (compute.device == DeviceKind::kCpu) return;
-  nn::Module& module = passt_ ? static_cast<nn::Module&>(*passt_) : *dense_;
-  module.move_to(compute.device, compute.dtype);
-  spdlog::info("on {}, computing in {}", cuda_device().name, name_of(compute.dtype));
+  move_model(passt_ ? static_cast<nn::Module&>(*passt_) : *dense_,
+             choose_compute(choice, card_.kind));
 }
 
 Predictor::Output Predictor::predict(std::span<const float> wave, const std::string& name) {

@@ -1,4 +1,4 @@
-// Where the time of some training steps goes: what `onpa train --profile` records.
+// Where the time of some steps goes: what `onpa train --profile` and `onpa bench` record.
 #pragma once
 
 #include <chrono>

@@ -8,7 +8,11 @@
 #include <map>
 #include <utility>
 
+#include "apps/support/log.h"
 #include "data/table.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/error.h"
+#include "tensor/device.h"
 #include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
@@ -70,6 +74,24 @@ std::string aligned(const std::vector<Line>& lines) {
   return text;
 }
 
+std::string device_text(const Profile& profile) {
+  if (profile.device == DeviceKind::kCuda) {
+    return fmt::format("{} in {}", cuda_device().name, name_of(profile.dtype));
+  }
+  const int threads = kernels::thread_count();
+  return fmt::format("the CPU ({} thread{})", threads, threads == 1 ? "" : "s");
+}
+
+Roofline limits_of(const Profile& profile) {
+  try {
+    return measured_roofline(profile.device, profile.dtype);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kOutOfMemory) throw;
+    spdlog::warn("profile: the limits of the device could not be measured: {}", error.what());
+    return {};
+  }
+}
+
 }  // namespace
 
 double ProfileTable::share_of_limit(const ProfileRow& row) const {
@@ -112,16 +134,13 @@ ProfileTable profile_table(const Profile& profile, const std::string& device,
   return table;
 }
 
-std::string profile_text(const ProfileTable& t) {
-  std::string text = fmt::format(
-      "steps {} to {} on {}: {:.1f} ms a step\n", t.first_step, t.first_step + t.steps - 1,
-      t.device, 1e3 * t.seconds / static_cast<double>(std::max<std::int64_t>(1, t.steps)));
-  if (t.limits.gflops > 0) {
-    text += fmt::format("limits, measured just now: {:.4g} GFLOP/s, {:.3g} GB/s of copying\n",
-                        t.limits.gflops, t.limits.gigabytes_per_second);
-  }
+ProfileTable profile_table(const Profile& profile) {
+  return profile_table(profile, device_text(profile), limits_of(profile));
+}
+
+std::string profile_rows_text(const ProfileTable& t) {
   std::vector<Line> lines = {
-      {"op", "calls", "ms", "% of time", "GFLOP/s", "GB/s", "% of limit", "limit"}};
+      {"op", "calls", "ms", "% time", "GFLOP/s", "GB/s", "% limit", "limit"}};
   const auto time = [&](double seconds) {
     return Line{fixed(1e3 * seconds, 3), fixed(100 * seconds / t.seconds, 1)};
   };
@@ -143,7 +162,18 @@ std::string profile_text(const ProfileTable& t) {
   other("(waiting for data)", t.wait_seconds);
   other("(not in any op)", t.other_seconds);
   other("(all)", t.seconds);
-  return text + aligned(lines);
+  return aligned(lines);
+}
+
+std::string profile_text(const ProfileTable& t) {
+  std::string text = fmt::format(
+      "steps {} to {} on {}: {:.1f} ms a step\n", t.first_step, t.first_step + t.steps - 1,
+      t.device, 1e3 * t.seconds / static_cast<double>(std::max<std::int64_t>(1, t.steps)));
+  if (t.limits.gflops > 0) {
+    text += fmt::format("limits, measured just now: {:.4g} GFLOP/s, {:.3g} GB/s of copying\n",
+                        t.limits.gflops, t.limits.gigabytes_per_second);
+  }
+  return text + profile_rows_text(t);
 }
 
 std::string profile_csv(const ProfileTable& t) {

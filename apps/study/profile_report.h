@@ -1,4 +1,4 @@
-// What `onpa train --profile` shows and writes.
+// What `onpa train --profile` and `onpa bench` show and write of recorded steps.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,12 @@ struct ProfileTable {
 
 ProfileTable profile_table(const Profile& profile, const std::string& device,
                            const Roofline& limits);
-/// For people: aligned columns, lines that explain them.
+/// Of the device that the steps were taken on, whose limits are measured now. There are none, with
+/// a warning, where the GPU lacks the memory to measure them.
+ProfileTable profile_table(const Profile& profile);
+/// For people: aligned columns, one line an op.
+std::string profile_rows_text(const ProfileTable& table);
+/// The same under lines that say what was recorded, and the limits.
 std::string profile_text(const ProfileTable& table);
 /// One row an op, and rows "(waiting for data)", "(not in any op)" and "(all)"; with a header.
 std::string profile_csv(const ProfileTable& table);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "apps/study/compute_device.h"
 #include "apps/study/train_task.h"
 #include "apps/support/config.h"
 #include "nn/optim.h"
@@ -49,5 +50,10 @@ struct StepParts {
   /// Learning rate of a step of the running epoch, by its number in the run.
   std::function<double(std::int64_t step)> rate;
 };
+
+/// Moves the model, its gradients, the optimizer's state and the average (if it is given) to where
+/// steps are to be taken, and returns what takes them there. Throws Error: kDevice, kOutOfMemory.
+std::unique_ptr<StepTaker> start_steps(const StepParts& parts, const Compute& compute,
+                                       nn::AveragedParams* average);
 
 }  // namespace onpa::apps

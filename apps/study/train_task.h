@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -63,8 +64,12 @@ class TrainTask {
   virtual double wait_seconds() const { return 0; }
 };
 
+/// Makes a batch, with targets that may be changed; there is always another.
+using ClipSource = std::function<data::AudioBatch()>;
 /// Throws Error (kBadData) if the data set has nothing to train on. The data set must outlive it.
-std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data);
+/// `clips`, if given, takes the place of the files that the data set names.
+std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data,
+                                           ClipSource clips = {});
 std::unique_ptr<TrainTask> make_dense_task(const Config& config, const data::DataSet& data);
 
 /// Mean and standard deviation of the targets (1 if it is 0), or 0 and 1 if they are not to be

@@ -1,39 +1,12 @@
 // The profile of some steps of a run.
-#include <fmt/format.h>
-
 #include <cstdio>
 
 #include "apps/study/profile_report.h"
 #include "apps/study/training_run.h"
 #include "apps/support/log.h"
-#include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
-#include "tensor/device.h"
 
 namespace onpa::apps {
-namespace {
-
-std::string device_text(const Profile& profile) {
-  if (profile.device == DeviceKind::kCuda) {
-    return fmt::format("{} in {}", cuda_device().name, name_of(profile.dtype));
-  }
-  const int threads = kernels::thread_count();
-  return fmt::format("the CPU ({} thread{})", threads, threads == 1 ? "" : "s");
-}
-
-// None, with a warning, where the GPU lacks the memory to measure them: training goes on.
-Roofline limits_of(const Profile& profile) {
-  try {
-    return measured_roofline(profile.device, profile.dtype);
-  } catch (const Error& error) {
-    if (error.code() != ExitCode::kOutOfMemory) throw;
-    spdlog::warn("profile: the limits of the device could not be measured: {}", error.what());
-    return {};
-  }
-}
-
-}  // namespace
-
 void TrainingRun::start_profile() {
   if (!options_.profile) return;
   profiler_.emplace(*options_.profile, params_.data().device(), params_.compute().dtype());
@@ -51,7 +24,7 @@ void TrainingRun::report_profile() {
                  window.begin, window.end - 1, state_.step);
     return;
   }
-  const ProfileTable table = profile_table(profile, device_text(profile), limits_of(profile));
+  const ProfileTable table = profile_table(profile);
   std::fputs(profile_text(table).c_str(), stdout);
   std::fflush(stdout);
   try {

@@ -5,19 +5,14 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <limits>
 
 #include "apps/study/compute_device.h"
-#include "apps/study/cpu_steps.h"
-#include "apps/study/dense_steps.h"
-#include "apps/study/device_steps.h"
 #include "apps/support/environment.h"
 #include "apps/support/log.h"
 #include "apps/support/stop_signal.h"
 #include "data/table.h"
 #include "kernels/error.h"
 #include "kernels/gemm_tuning.h"
-#include "tensor/device.h"
 #include "tensor/op_scope.h"
 
 namespace onpa::apps {
@@ -29,19 +24,6 @@ constexpr const char* kUnwrittenMetrics = "unwritten_metrics.jsonl";
 std::string unwritten_metrics(const nn::CheckpointContent& content) {
   const auto found = content.text.find(kUnwrittenMetrics);
   return found == content.text.end() ? std::string() : found->second;
-}
-
-std::unique_ptr<StepTaker> make_steps(const StepParts& parts, DeviceKind device,
-                                      std::size_t free_bytes) {
-  if (const DenseRows* rows = parts.task.dense_rows()) {
-    const std::string problem = DenseSteps::problem(parts.config, *rows, free_bytes);
-    if (problem.empty()) {
-      return std::make_unique<DenseSteps>(parts, *rows);
-    }
-    spdlog::info("steps through autograd: {}", problem);
-  }
-  if (device == DeviceKind::kCpu) return std::make_unique<CpuSteps>(parts);
-  return std::make_unique<DeviceSteps>(parts);
 }
 
 }  // namespace
@@ -108,18 +90,7 @@ void TrainingRun::choose_device() {
                            [this](std::int64_t step) { return scheduled_lr(step); }};
   const Compute compute =
       choose_compute({options_.device, config_.train.precision}, config_.model.kind);
-  if (compute.device == DeviceKind::kCpu) {
-    steps_ = make_steps(parts, compute.device, std::numeric_limits<std::size_t>::max());
-    return;
-  }
-  kernels::set_gemm_tuning(config_.train.gemm_tuning);
-  params_.move_to(DeviceKind::kCuda, compute.dtype);
-  optimizer_.move_to(DeviceKind::kCuda);
-  if (average_) average_->move_to(DeviceKind::kCuda);
-  const CudaDevice device = cuda_device();
-  spdlog::info("on {} ({} MiB free), computing in {}", device.name, device.free_bytes >> 20,
-               name_of(compute.dtype));
-  steps_ = make_steps(parts, compute.device, device.free_bytes);
+  steps_ = start_steps(parts, compute, average_ ? &*average_ : nullptr);
 }
 
 // Finds the starting point: a checkpoint, given weights, or fresh ones.
