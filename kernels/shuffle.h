@@ -12,6 +12,8 @@ namespace onpa {
 /// The order of one epoch.
 class ShuffledOrder {
  public:
+  static constexpr int kRounds = 8;
+
   /// 1 <= n < 2^32.
   ONPA_HOST_DEVICE ShuffledOrder(std::uint64_t seed, std::uint64_t epoch, std::uint32_t n) : n_(n) {
     // Sample 0 of the stream is data::epoch_order's.
@@ -41,9 +43,13 @@ class ShuffledOrder {
     return value;
   }
 
- private:
-  static constexpr int kRounds = 8;
+  /// The parts of operator(), for code that finds many elements at once.
+  std::uint32_t round_key(int round) const { return round_keys_[round]; }
+  std::uint32_t left_mask() const { return left_mask_; }
+  std::uint32_t right_mask() const { return right_mask_; }
+  int right_bits() const { return right_bits_; }
 
+ private:
   // An invertible mix in which each bit of the input reaches all of the output. Source: finalizer
   // of Appleby's MurmurHash3.
   ONPA_HOST_DEVICE static std::uint32_t scramble(std::uint32_t v) {

@@ -1,6 +1,136 @@
 #include "kernels/cpu/dense_panels.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/dense_panels.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/dense_tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
 namespace onpa::kernels {
+namespace HWY_NAMESPACE {
+namespace {
+
+double sum_tile(const DenseStep& a, const DensePanels& p, std::int64_t groups, int i,
+                std::int64_t panel) {
+  const TileTag d;
+  const hn::CappedTag<double, kPanel> d_double;
+  const hn::Rebind<float, decltype(d_double)> d_float;
+  constexpr int kParts = kPanel / static_cast<int>(hn::MaxLanes(d_double));
+  hn::Vec<decltype(d_double)> squares[kParts];
+  for (auto& part : squares) part = hn::Zero(d_double);
+  // Of 16 floats of each group; `sum` gets them.
+  const auto add_up = [&](const float* from, float* sum) HWY_ATTR {
+#pragma GCC unroll 16
+    for (int v = 0; v < kTileVectors; ++v) {
+      const int at = v * static_cast<int>(hn::MaxLanes(d));
+      TileVector total = hn::LoadU(d, from + at);
+      for (std::int64_t g = 1; g < groups; ++g) {
+        total = hn::Add(total, hn::LoadU(d, from + g * p.group_floats + at));
+      }
+      hn::StoreU(total, d, sum + at);
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < kParts; ++j) {
+      const auto part =
+          hn::PromoteTo(d_double, hn::LoadU(d_float, sum + j * hn::MaxLanes(d_double)));
+      squares[j] = hn::MulAdd(part, part, squares[j]);
+    }
+  };
+  const DenseLayer& shape = a.layer[i];
+  const DensePanels::Layer& layer = p.layer[i];
+  const std::int64_t outputs = panel_outputs(shape, panel), first = panel * kPanel;
+  const float* from = p.groups + layer.weight_sums + first * panels_of(shape.inputs) * kPanel;
+  HWY_ALIGN float sum[kPanel];
+  for (std::int64_t in = 0; in < shape.inputs; in += kPanel) {
+    float* grad = layer.weight_grad + first * shape.inputs + in;
+    for (std::int64_t row = 0; row < outputs; ++row, from += kPanel, grad += shape.inputs) {
+      if (in + kPanel <= shape.inputs) {
+        add_up(from, grad);
+      } else {
+        add_up(from, sum);
+        copy_features(sum, shape.inputs - in, grad);
+      }
+    }
+  }
+  add_up(p.groups + layer.bias_sums + first, sum);
+  copy_features(sum, outputs, layer.bias_grad + first);
+  for (int j = 1; j < kParts; ++j) squares[0] = hn::Add(squares[0], squares[j]);
+  return hn::GetLane(hn::SumOfLanes(d_double, squares[0]));
+}
+
+// Four features of each of four rows, turned.
+HWY_INLINE void turn(const float* from, std::int64_t stride, float* to) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int j = 0; j < 4; ++j) {
+    for (int k = 0; k < 4; ++k) to[k * kPanel + j] = from[j * stride + k];
+  }
+#else
+  const hn::FixedTag<float, 4> d;
+  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + stride),
+             e = hn::LoadU(d, from + 2 * stride), f = hn::LoadU(d, from + 3 * stride);
+  const auto low_ae = hn::InterleaveLower(d, a, e), low_bf = hn::InterleaveLower(d, b, f);
+  const auto high_ae = hn::InterleaveUpper(d, a, e), high_bf = hn::InterleaveUpper(d, b, f);
+  hn::StoreU(hn::InterleaveLower(d, low_ae, low_bf), d, to);
+  hn::StoreU(hn::InterleaveUpper(d, low_ae, low_bf), d, to + kPanel);
+  hn::StoreU(hn::InterleaveLower(d, high_ae, high_bf), d, to + 2 * kPanel);
+  hn::StoreU(hn::InterleaveUpper(d, high_ae, high_bf), d, to + 3 * kPanel);
+#endif
+}
+
+void pack_by_output(const float* weight, std::int64_t outputs, std::int64_t inputs, float* to) {
+  const std::int64_t rows = outputs / 4 * 4, columns = inputs / 4 * 4;
+  for (std::int64_t k = 0; k < columns; k += 4) {
+    for (std::int64_t j = 0; j < rows; j += 4) {
+      turn(weight + j * inputs + k, inputs, to + k * kPanel + j);
+    }
+  }
+  for (std::int64_t j = 0; j < outputs; ++j) {
+    for (std::int64_t k = j < rows ? columns : 0; k < inputs; ++k) {
+      to[k * kPanel + j] = weight[j * inputs + k];
+    }
+  }
+}
+
+void pack_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel) {
+  const DenseLayer& shape = a.layer[i];
+  const DensePanels::Layer& layer = p.layer[i];
+  const std::int64_t outputs = panel_outputs(shape, panel), first = panel * kPanel;
+  const float* weight = a.param + shape.weight + first * shape.inputs;
+  pack_by_output(weight, outputs, shape.inputs, layer.weight_by_output + first * shape.inputs);
+  for (std::int64_t k = 0; k < shape.inputs; k += kPanel) {
+    float* by_input = layer.weight_by_input + k * shape.outputs + first * kPanel;
+    for (std::int64_t j = 0; j < outputs; ++j) {
+      copy_features(weight + j * shape.inputs + k, shape.inputs - k, by_input + j * kPanel);
+    }
+  }
+  copy_features(a.param + shape.bias + first, outputs, layer.bias + first);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace onpa::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace onpa::kernels {
+
+HWY_EXPORT(sum_tile);
+HWY_EXPORT(pack_tile);
+
+namespace {
+
+// The gradients of a group stay in the caches of its core while its chunks go by, and groups are
+// few enough that adding them up costs little: with more than 16 they grow with the batch.
+constexpr std::int64_t kSmallestGroup = 128, kMostGroups = 16;
+
+}  // namespace
+
+std::int64_t dense_group_rows(const DenseStep& a) {
+  const std::int64_t rows = (a.batch + kMostGroups - 1) / kMostGroups;
+  return std::max(kSmallestGroup, (rows + kDenseChunk - 1) / kDenseChunk * kDenseChunk);
+}
 
 DensePanels::DensePanels(const DenseStep& a, void* workspace) {
   const auto take = [&]<class T>(T*& pointer, std::int64_t count) {
@@ -9,20 +139,28 @@ DensePanels::DensePanels(const DenseStep& a, void* workspace) {
                   : reinterpret_cast<T*>(static_cast<std::byte*>(workspace) + bytes);
     bytes += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
   };
+  const auto take_in_group = [&](std::int64_t& at, std::int64_t count) {
+    at = group_floats;
+    group_floats += (count + kPanel - 1) / kPanel * kPanel;
+  };
   for (int i = 0; i < a.layers; ++i) {
     const DenseLayer& shape = a.layer[i];
     const std::int64_t ins = panels_of(shape.inputs) * kPanel,
                        outs = panels_of(shape.outputs) * kPanel;
-    take(layer[i].input, ins * a.batch);
-    take(layer[i].slope, outs * a.batch);
     take(layer[i].weight_by_output, outs * shape.inputs);
     take(layer[i].bias, outs);
     take(layer[i].weight_by_input, ins * shape.outputs);
     take(layer[i].weight_grad, shape.outputs * shape.inputs);
     take(layer[i].bias_grad, shape.outputs);
+    take_in_group(layer[i].input, ins * kDenseChunk);
+    take_in_group(layer[i].slope, outs * kDenseChunk);
+    take_in_group(layer[i].weight_sums, shape.outputs * ins);
+    take_in_group(layer[i].bias_sums, outs);
   }
-  take(target, a.batch);
-  take(loss, (a.batch + kDenseChunk - 1) / kDenseChunk);
+  const std::int64_t group_rows = dense_group_rows(a),
+                     count = (a.batch + group_rows - 1) / group_rows;
+  take(groups, count * group_floats);
+  take(loss, count);
   take(squares, dense_tiles(a));
 }
 
@@ -32,25 +170,13 @@ std::int64_t dense_tiles(const DenseStep& a) {
   return tiles;
 }
 
-void pack_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel) {
-  const DenseLayer& shape = a.layer[i];
-  const DensePanels::Layer& layer = p.layer[i];
-  const std::int64_t first = panel * kPanel,
-                     outputs = std::min<std::int64_t>(kPanel, shape.outputs - first);
-  const float* weight = a.param + shape.weight + first * shape.inputs;
-  float* by_output = layer.weight_by_output + first * shape.inputs;
-  for (std::int64_t k = 0; k < shape.inputs; ++k) {
-    for (std::int64_t j = 0; j < outputs; ++j) {
-      by_output[k * kPanel + j] = weight[j * shape.inputs + k];
-    }
-  }
-  std::copy_n(a.param + shape.bias + first, outputs, layer.bias + first);
-  for (std::int64_t k = 0; k < shape.inputs; k += kPanel) {
-    float* by_input = layer.weight_by_input + k * shape.outputs + first * kPanel;
-    for (std::int64_t j = 0; j < outputs; ++j) {
-      copy_features(weight + j * shape.inputs + k, shape.inputs - k, by_input + j * kPanel);
-    }
-  }
+double sum_dense_tile(const DenseStep& a, const DensePanels& p, std::int64_t groups, int i,
+                      std::int64_t panel) {
+  return HWY_DYNAMIC_DISPATCH(sum_tile)(a, p, groups, i, panel);
+}
+
+void pack_dense_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel) {
+  HWY_DYNAMIC_DISPATCH(pack_tile)(a, p, i, panel);
 }
 
 std::size_t dense_step_workspace_bytes(Cpu, const DenseStep& a) {
@@ -61,7 +187,8 @@ void dense_pack(Cpu, const DenseStep& a) {
   const DensePanels p(a, a.workspace);
   std::fill_n(static_cast<std::byte*>(a.workspace), p.bytes, std::byte{0});
   for_tiles(a, 0, dense_tiles(a),
-            [&](int i, std::int64_t panel, std::int64_t) { pack_tile(a, p, i, panel); });
+            [&](int i, std::int64_t panel, std::int64_t) { pack_dense_tile(a, p, i, panel); });
 }
 
 }  // namespace onpa::kernels
+#endif

@@ -58,43 +58,80 @@ struct Tile {
       }
     }
   }
-  HWY_INLINE void store(float* rows) const {
+  /// sum(r, :) of the rows of 16.
+  HWY_INLINE void load(const float* rows) {
     const TileTag d;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
       for (int v = 0; v < kTileVectors; ++v) {
-        hn::StoreU(sum[r][v], d, rows + r * kPanel + v * static_cast<int>(hn::MaxLanes(d)));
+        sum[r][v] = hn::LoadU(d, rows + r * kPanel + v * static_cast<int>(hn::MaxLanes(d)));
+      }
+    }
+  }
+  /// rows(r, :) = value(sum(r, :), place from `rows`), of rows of 16.
+  template <class Value>
+  HWY_INLINE void store(float* rows, const Value& value) const {
+    const TileTag d;
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kTileVectors; ++v) {
+        const int at = r * kPanel + v * static_cast<int>(hn::MaxLanes(d));
+        hn::StoreU(value(sum[r][v], at), d, rows + at);
       }
     }
   }
 };
 
+/// What becomes of a product before it is stored.
+enum class TileEnd {
+  kPlain,
+  kRelu,           // a NaN stays one
+  kTimes,          // times `other`
+  kWherePositive,  // times `scale` where `other` is positive, else 0
+};
+
 // Not inlined: what the caller keeps in registers must not drive sums out of them.
 
-/// y(r, :) = start(:) + x(r, :) b for kRows rows of `width` features in panels: `x` is the first
-/// row in the first panel, `b` (width, 16), `start` (16) or null, `y` (kRows, 16).
-template <int kRows>
-HWY_NOINLINE void multiply_rows(const float* x, std::int64_t panel_stride, std::int64_t width,
-                                const float* b, const float* start, float* y) {
+/// y(r, :) = start(:) + x(r, :) b, put through kEnd, for kRows rows of a chunk and `width` features
+/// in panels: `x` is the first row in the first panel, `b` (width, 16), `start` (16) or null, `y`
+/// and `other` (kRows, 16); they may be the same.
+template <int kRows, TileEnd kEnd>
+HWY_NOINLINE void multiply_rows(const float* x, std::int64_t width, const float* b,
+                                const float* start, float* y, const float* other, float scale) {
   Tile<kRows> tile;
   tile.start(start);
   for (std::int64_t k = 0; k < width; k += kPanel) {
     tile.template add<kPanel, 1>(x, b, std::min<std::int64_t>(kPanel, width - k));
-    x += panel_stride;
+    x += kChunkPanel;
     b += kPanel * kPanel;
   }
-  tile.store(y);
+  const TileTag d;
+  const TileVector zero = hn::Zero(d), factor = hn::Set(d, scale);
+  tile.store(y, [&](TileVector sum, int at) HWY_ATTR {
+    if constexpr (kEnd == TileEnd::kRelu) return hn::IfThenZeroElse(hn::Lt(sum, zero), sum);
+    if constexpr (kEnd == TileEnd::kTimes) return hn::Mul(sum, hn::LoadU(d, other + at));
+    if constexpr (kEnd == TileEnd::kWherePositive) {
+      return hn::IfThenElseZero(hn::Gt(hn::LoadU(d, other + at), zero), hn::Mul(sum, factor));
+    }
+    return sum;
+  });
 }
 
-/// y(r, :) = sum over n rows of left(row, r) right(row, :), all in rows of 16.
+/// y(r, :) = sum over n rows of left(row, r) right(row, :), all in rows of 16; added to y unless
+/// `from_zero`.
 template <int kRows>
-HWY_NOINLINE void multiply_columns(const float* left, const float* right, std::int64_t n,
-                                   float* y) {
+HWY_NOINLINE void multiply_columns(const float* left, const float* right, std::int64_t n, float* y,
+                                   bool from_zero) {
   Tile<kRows> tile;
-  tile.start(nullptr);
+  if (from_zero) {
+    tile.start(nullptr);
+  } else {
+    tile.load(y);
+  }
   tile.template add<1, kPanel>(left, right, n);
-  tile.store(y);
+  tile.store(y, [](TileVector sum, int) HWY_ATTR { return sum; });
 }
 
 /// Calls body.operator()<rows>(first) so that all of [begin, end) is covered, kTileRows at a time.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cpu/parallel.h"
 #include "tests/kernels/dense_checks.h"
 
 namespace onpa::kernels {
@@ -39,6 +40,42 @@ TEST(Dense, StepsAgreeWithDouble) {
   for (const DenseCase& c : dense_cases()) {
     SCOPED_TRACE(::testing::Message() << c);
     expect_dense_run(c, run(c, start, 3), start, 3);
+  }
+}
+
+// Groups of rows that threads share: with a part of a chunk at the end, and larger ones for a large
+// batch.
+TEST(Dense, LargeBatchesAgreeWithDouble) {
+  const DenseState start = {.step = 5, .optimizer_step = 3, .epoch = 2, .position = 0};
+  for (const DenseCase& c : {DenseCase{.inputs = 20, .hidden = {40, 17}, .batch = 301, .rows = 700},
+                             DenseCase{.inputs = 16,
+                             .hidden = {7},
+                             .batch = 2100,
+                             .rows = 2500,
+                             .activation = Activation::kGelu,
+                             .dropout = 0.25f},
+                             DenseCase{.inputs = 3, .hidden = {}, .batch = 200, .rows = 200}}) {
+    SCOPED_TRACE(::testing::Message() << c);
+    expect_dense_run(c, run(c, start, 3), start, 3);
+  }
+}
+
+TEST(Dense, BitsDoNotDependOnTheThreads) {
+  const DenseCase c{.inputs = 20,
+                    .hidden = {40, 17},
+                    .batch = 701,
+                    .rows = 1500,
+                    .dropout = 0.1f,
+                    .clip_norm = 0.1f};
+  set_thread_count(1);
+  const DenseRun want = run(c, {}, 4);
+  for (const int threads : {2, 3, 7}) {
+    set_thread_count(threads);
+    const DenseRun got = run(c, {}, 4);
+    EXPECT_EQ(got.losses, want.losses) << threads;
+    EXPECT_EQ(got.param, want.param) << threads;
+    EXPECT_EQ(got.m, want.m) << threads;
+    EXPECT_EQ(got.v, want.v) << threads;
   }
 }
 
