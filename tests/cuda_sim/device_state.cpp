@@ -1,0 +1,110 @@
+#include "tests/cuda_sim/device_state.h"
+
+#include <utility>
+
+#include "tests/cuda_sim/control.h"
+
+namespace sim {
+
+DeviceOptions& device_options() {
+  static DeviceOptions options;
+  return options;
+}
+DeviceStats& device_stats() {
+  static DeviceStats stats;
+  return stats;
+}
+
+namespace detail {
+namespace {
+
+void run_first(CUstream_st* stream) {
+  const std::function<void()> work = std::move(stream->queue.front());
+  stream->queue.pop_front();
+  work();
+}
+
+bool any_capture() {
+  for (const CUstream_st* stream : device().streams) {
+    if (stream->capture != nullptr) return true;
+  }
+  return false;
+}
+
+// gpu::launch hands its launches over to their stream from the start.
+const bool sink_is_set = [] {
+  set_launch_sink([](Launch launch) {
+    CUstream_st* stream = launch.stream;
+    if (stream != nullptr && stream->capture == nullptr) ++device_stats().eager_launches;
+    enqueue(stream, [launch = std::move(launch)] {
+      run(launch);
+      device_stats().clock_ms += device_options().kernel_ms;
+    });
+  });
+  return true;
+}();
+
+}  // namespace
+
+Device& device() {
+  static Device* instance = new Device;
+  return *instance;
+}
+
+bool holds(const Blocks& blocks, const void* p) {
+  const auto address = reinterpret_cast<std::uintptr_t>(p);
+  auto after = blocks.upper_bound(address);
+  if (after == blocks.begin()) return false;
+  --after;
+  return address < after->first + after->second;
+}
+
+cudaError_t report(cudaError_t error) {
+  if (error != cudaSuccess) device().last_error = error;
+  return error;
+}
+
+void drain(CUstream_st* stream) {
+  while (!stream->queue.empty()) run_first(stream);
+}
+void drain_until(const CUevent_st* event, std::uint64_t record) {
+  while (event->reached < record && event->stream != nullptr && !event->stream->queue.empty()) {
+    run_first(event->stream);
+  }
+}
+void drain_all() {
+  for (CUstream_st* stream : std::set<CUstream_st*>(device().streams)) drain(stream);
+}
+void drain_blocking() {
+  for (CUstream_st* stream : std::set<CUstream_st*>(device().streams)) {
+    if (stream->blocking) drain(stream);
+  }
+}
+
+cudaError_t refuse_in_capture(CUstream_st* stream) {
+  if (stream == nullptr ? !any_capture() : stream->capture == nullptr) return cudaSuccess;
+  for (CUstream_st* each : device().streams) {
+    if (each->capture != nullptr) each->capture_broken = true;
+  }
+  return report(cudaErrorStreamCaptureUnsupported);
+}
+
+void enqueue(cudaStream_t stream, std::function<void()> work) {
+  const DeviceLock lock;
+  if (stream == nullptr) {
+    drain_blocking();
+    work();
+  } else if (stream->capture != nullptr) {
+    stream->capture->work.push_back(std::move(work));
+  } else {
+    stream->queue.push_back(std::move(work));
+  }
+}
+
+bool is_device_memory(const void* p) {
+  const DeviceLock lock;
+  return holds(device().device_blocks, p);
+}
+
+}  // namespace detail
+}  // namespace sim
