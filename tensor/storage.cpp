@@ -1,5 +1,7 @@
 #include "tensor/storage.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
@@ -21,6 +23,7 @@ namespace onpa {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 struct BlockCache {
   std::mutex mutex;
@@ -44,9 +47,19 @@ std::size_t capacity_for(std::size_t bytes, DeviceKind device) {
   return std::max(kAlignment, (bytes + step - 1) / step * step);
 }
 
+// Large blocks ask for huge pages: a step walks gigabytes, and the translations of small pages do
+// not fit the processor's tables. What the block leaves of its last huge page stays untouched.
+void* allocate_host_block(std::size_t capacity) {
+  if (capacity < kHugePage) return std::aligned_alloc(kAlignment, capacity);
+  const std::size_t whole = (capacity + kHugePage - 1) / kHugePage * kHugePage;
+  void* block = std::aligned_alloc(kHugePage, whole);
+  if (block != nullptr) ::madvise(block, whole, MADV_HUGEPAGE);  // refused: small pages
+  return block;
+}
+
 // Null if there is not enough.
 void* allocate_block(std::size_t capacity, DeviceKind device) {
-  return device == DeviceKind::kCpu ? std::aligned_alloc(kAlignment, capacity)
+  return device == DeviceKind::kCpu ? allocate_host_block(capacity)
                                     : detail::allocate_device_block(capacity);
 }
 void free_block(void* block, DeviceKind device) {

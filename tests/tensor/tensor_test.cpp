@@ -89,6 +89,15 @@ TEST(Memory, LiveBytesFollowTheTensors) {
   EXPECT_EQ(memory_stats().cached_bytes, 0u);
 }
 
+TEST(Memory, LargeBlocksStartOnAHugePage) {
+  release_cached_memory();
+  constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+  const Tensor large = Tensor::empty({kHugePage / 4 + 1});
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(large.data<float>()) % kHugePage, 0u);
+  // The block ends where it was asked to end, whatever its last huge page has room for.
+  EXPECT_LT(memory_stats().live_bytes, static_cast<std::size_t>(kHugePage) * 5 / 4);
+}
+
 TEST(Memory, AnImpossibleSizeIsReported) {
 #ifdef __SANITIZE_ADDRESS__
   GTEST_SKIP() << "AddressSanitizer's allocator aborts on such a size";
