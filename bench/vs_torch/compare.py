@@ -29,9 +29,10 @@ import workers  # noqa: E402
 
 EXIT_FAILED, EXIT_NOT_BUILT, EXIT_NO_TORCH = 1, 66, 69
 COPY_FLOATS = 64 << 20
-# PyTorch takes memory from malloc: kept blocks spare it the page faults of each step. Its compiler's
-# results are kept between runs.
-PEER_SETTINGS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_ARENA_MAX": "1"}
+# PyTorch takes memory from malloc: kept blocks spare it the page faults of each step. Large tensors in huge
+# pages, as onpa has them. Its compiler's results are kept between runs.
+PEER_SETTINGS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_ARENA_MAX": "1",
+                 "THP_MEM_ALLOC_ENABLE": "1"}
 MEMORY_SETTINGS: dict[str, str] = {}  # its default takes least
 
 
@@ -69,7 +70,7 @@ def starters(build: pathlib.Path, settings: dict[str, str], log: pathlib.Path) -
 
 def measure_limits(ours, python, threads: int, folder: pathlib.Path) -> dict:
     """What the machine can do, by both sides' own means."""
-    limits = ours.ask(do="limits", threads=threads)
+    limits = ours.ask(do="limits", threads=threads, copy=True)
     job = {"kind": "copy", "variant": "", "args": {"count": COPY_FLOATS}, "threads": threads, "folder": str(folder)}
     ours.ask(do="inputs", job=job | {"kind": "adamw"})  # a file without tensors
     python.ask(do="prepare", job=job)
@@ -156,13 +157,13 @@ def compare(args, torch: pathlib.Path, scratch: pathlib.Path) -> int:
     running = {name: start() for name, start in starters(build, PEER_SETTINGS, log).items()}
     ours = running.pop("onpa")
     threads = len(os.sched_getaffinity(0))
-    bench = measure.Bench(ours, running, scratch, args.rounds, threads, {})
-    bench.limits = measure_limits(ours, running["python"], threads, scratch)
+    bench = measure.Bench(ours, running, scratch, args.rounds, threads)
+    limits = measure_limits(ours, running["python"], threads, scratch)
     planned = plan(args, bench, build, torch, log)
     folder = scratch if args.small else benchmarks.RESULTS / benchmarks.device_slug()
     results = Results(folder / report.FILE, list(planned))
     results.update(cpu=benchmarks.cpu_name(), simd=benchmarks.cpu_flags(), cores=os.cpu_count(), threads=threads,
-                   versions=running["python"].ask(do="versions"), limits=bench.limits,
+                   versions=running["python"].ask(do="versions"), limits=limits,
                    settings={"rounds": args.rounds, "pytorch_environment": PEER_SETTINGS, "denormals": "flushed by all",
                              "waiting": "OpenMP's default: short spin, then sleep"})
     try:

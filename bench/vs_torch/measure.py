@@ -22,11 +22,11 @@ class Disagreement(RuntimeError):
 
 
 class Bench:
-    """Workers, limits and settings of one run of the command."""
+    """Workers and settings of one run of the command."""
 
-    def __init__(self, ours, peers: dict, folder: pathlib.Path, rounds: int, threads: int, limits: dict):
+    def __init__(self, ours, peers: dict, folder: pathlib.Path, rounds: int, threads: int):
         self.ours, self.peers, self.folder = ours, peers, folder
-        self.rounds, self.threads, self.limits = rounds, threads, limits
+        self.rounds, self.threads = rounds, threads
         self.draw = random.Random(time.time_ns())
 
     def job(self, row: table.Row, variant: str = "", threads: int | None = None) -> dict:
@@ -90,14 +90,15 @@ def fastest(bench: Bench, row: table.Row, peers: list[table.Peer],
     return min((p for p in peers if p.title in times), key=lambda p: times[p.title], default=None), tried
 
 
-def rounds_of(bench: Bench, ours, theirs) -> tuple[list[float], list[float], dict]:
-    """Seconds per call of both, alternating in random order, and what the machine did meanwhile."""
+def rounds_of(bench: Bench, row: table.Row, ours, theirs) -> tuple[list[float], list[float], dict]:
+    """Seconds per call of both, alternating in random order, and what the machine did and could do meanwhile."""
     pair = [ours, theirs]
     calls = {id(w): calls_for(min(seconds_per_call(w, 1), seconds_per_call(w, 1))) for w in pair}
     times: dict[int, list[float]] = {id(ours): [], id(theirs): []}
     start, busy, own = time.monotonic(), workers.busy_seconds(), sum(w.cpu_seconds() for w in bench.all_workers())
-    waiting = 0.0
+    waiting, limits = 0.0, []
     for _ in range(bench.rounds):
+        limits.append(bench.ours.ask(do="limits", threads=row.threads or bench.threads, copy=bool(row.bytes)))
         bench.draw.shuffle(pair)
         for worker in pair:
             time.sleep(SETTLE_SECONDS)
@@ -110,6 +111,7 @@ def rounds_of(bench: Bench, ours, theirs) -> tuple[list[float], list[float], dic
     state = workers.machine_state() | {
         "cores_busy_with_others": max(0.0, (workers.busy_seconds() - busy - own) / wall),
         "cores_busy_in_waiting_workers": waiting / wall,
+        "limits": {key: statistics.median(each[key] for each in limits) for key in limits[0]},
         "calls_per_round": {ours.name: calls[id(ours)], theirs.name: calls[id(theirs)]}}
     return times[id(ours)], times[id(theirs)], state
 
@@ -119,10 +121,11 @@ def side(times: list[float], scale: float = 1e3) -> dict:
     return {"median": scale * middle, "quartiles": [scale * low, scale * high], "rounds": [scale * t for t in times]}
 
 
-def add_rates(bench: Bench, row: table.Row, result: dict) -> None:
-    """GFLOP/s, GB/s or realtime of both sides and their share of what the machine can do."""
-    one = row.threads == 1
-    limits = {"GFLOP/s": bench.limits["gflops_one_thread" if one else "gflops"], "GB/s": bench.limits["copy_gbytes"]}
+def add_rates(row: table.Row, result: dict) -> None:
+    """GFLOP/s, GB/s or realtime of both sides, their share of what the machine could do in the same rounds, and
+    the ratio that reaching it would give."""
+    now = result["machine"]["limits"]
+    limits = {"GFLOP/s": now["gflops"], "GB/s": now.get("copy_gbytes")}
     for amount, unit in ((row.flops * 1e-9, "GFLOP/s"), (row.bytes * 1e-9, "GB/s"),
                          (row.audio_seconds, "x realtime")):
         if not amount:
@@ -133,6 +136,8 @@ def add_rates(bench: Bench, row: table.Row, result: dict) -> None:
             result[name]["rate"] = rate
             if unit in limits:
                 result[name]["share_of_limit"] = rate / limits[unit]
+        if unit == "GFLOP/s":
+            result["ratio_at_limit"] = 1 / result["theirs"]["share_of_limit"]
     wants = []
     if row.want_realtime:
         wants.append({"what": "x realtime", "value": result["ours"]["rate"], "want": row.want_realtime})
@@ -160,7 +165,7 @@ def run_row(bench: Bench, row: table.Row) -> dict:
             result["our_best"] = own.title
             prepare(bench, row, own, expected)
         theirs = prepare(bench, row, best, expected)
-        ours_s, theirs_s, result["machine"] = rounds_of(bench, bench.ours, theirs)
+        ours_s, theirs_s, result["machine"] = rounds_of(bench, row, bench.ours, theirs)
     except (workers.WorkerError, Disagreement) as error:
         return result | {"failed": str(error)}
     finally:
@@ -170,7 +175,7 @@ def run_row(bench: Bench, row: table.Row) -> dict:
         shutil.rmtree(bench.row_folder(row), ignore_errors=True)
     result |= {"ours": side(ours_s), "theirs": side(theirs_s)}
     judge(result, *intervals.ratio_with_interval(ours_s, theirs_s))
-    add_rates(bench, row, result)
+    add_rates(row, result)
     return result
 
 

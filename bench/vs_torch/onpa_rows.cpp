@@ -1,11 +1,11 @@
-// onpa's worker of the comparison with PyTorch (bench/vs_torch.py); see protocol.h. It also writes
+// onpa's worker of the comparison with PyTorch (bench/vs_torch/); see protocol.h. It also writes
 // the inputs that all workers read and measures the limits of the machine.
 #include "bench/vs_torch/onpa_rows.h"
 
 #include <stdexcept>
 
-#include "bench/roofline.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/roofline.h"
 
 namespace onpa::vs {
 namespace {
@@ -40,12 +40,12 @@ Json write_inputs(const Json& request) {
   return {{"ok", true}};
 }
 
+// What `threads` threads can do right now: multiply-adds, and with "copy" also the copy bandwidth.
 Json measure_limits(const Json& request) {
   const int threads = request.at("threads");
-  kernels::set_thread_count(threads);
-  return {{"gflops_one_thread", bench::peak_gflops(1)},
-          {"gflops", bench::peak_gflops(threads)},
-          {"copy_gbytes", bench::copy_gigabytes_per_second()}};
+  Json out = {{"gflops", kernels::measure_gflops(threads)}};
+  if (request.at("copy")) out["copy_gbytes"] = kernels::measure_copy_gigabytes_per_second(threads);
+  return out;
 }
 
 }  // namespace

@@ -22,6 +22,8 @@ def rate(result: dict, side: str) -> str:
 
 def met(result: dict) -> str:
     parts = ["yes" if result["met"] else f"short by {100 * result['short_by']:.0f} %"]
+    if not result["met"] and "ratio_at_limit" in result:
+        parts.append(f"{result['ratio_at_limit']:.2f} at the machine's limit")
     for want in result.get("also", []):
         wanted = "" if want["met"] else f", want {number(want['want'])}"
         parts.append(f"{number(want['value'])} {want['what']}{wanted}")
@@ -65,7 +67,7 @@ def table(data: dict) -> list[str]:
     commits = sorted({row["commit"] for row in data["rows"]})
     busy = [row["machine"].get("cores_busy_with_others", 0) for row in data["rows"] if "machine" in row]
     lines = [f"{packages}; {data['threads']} threads on each side unless the row says otherwise; commit "
-             f"{', '.join(commits)}. Measured in the same run: {limits['gflops']:.0f} GFLOP/s of multiply-adds, copy "
+             f"{', '.join(commits)}. At the start the machine did {limits['gflops']:.0f} GFLOP/s of multiply-adds, copy "
              f"{limits['copy_gbytes']:.1f} GB/s (PyTorch's own {limits['torch_copy_gbytes']:.1f}). Other processes kept up "
              f"to {max(busy, default=0):.2f} cores busy during a row.", "", *HEAD]
     lines += [line(row) for row in data["rows"]]
@@ -78,7 +80,8 @@ def section(results: pathlib.Path) -> list[str]:
              "From `./dev bench --vs-torch`: onpa and the newest PyTorch alternate on the same inputs, after their",
              "results were found equal. Theirs is the fastest of the ways tried (C++ or Python, eager or compiled,",
              "threads; the JSON has all). The ratio is their median over ours, with a bootstrap interval over rounds;",
-             "a percentage beside a rate is the share of the limit that was measured in the same run.", ""]
+             "a percentage beside a rate is the share of what the machine could do in the same rounds (multiply-adds in",
+             "registers, or a copy): a ratio cannot exceed 100 % over theirs.", ""]
     found = sorted(results.glob(f"*/{FILE}"))
     for path in found:
         lines += [f"### {path.parent.name}", "", *table(json.loads(path.read_text())), ""]

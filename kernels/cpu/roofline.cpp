@@ -1,5 +1,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/roofline.cpp"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // NOLINT: must come before highway.h
 #include "hwy/highway.h"
 
@@ -33,16 +34,30 @@ double fma_chains(std::int64_t rounds, float* sink) {
   return 2.0 * 10.0 * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
 }
 
+// Copies whole vectors, without reading first what it overwrites. Both are aligned to a vector.
+void stream_floats(const float* HWY_RESTRICT from, float* HWY_RESTRICT to, std::int64_t count) {
+  const hn::ScalableTag<float> d;
+  for (std::int64_t i = 0; i < count; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+    hn::Stream(hn::Load(d, from + i), d, to + i);
+  }
+  hwy::FlushStream();
+}
+
 }  // namespace onpa::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 
+#include <hwy/aligned_allocator.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <map>
-#include <memory>
+#include <new>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -53,49 +68,62 @@ namespace onpa::kernels {
 namespace {
 
 HWY_EXPORT(fma_chains);
+HWY_EXPORT(stream_floats);
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
+constexpr std::int64_t kCopied = std::int64_t{64} << 20;  // floats
+
+// Runs body(t) on `threads` threads at once; returns the seconds that all took.
+double seconds_of(int threads, const std::function<void(int)>& body) {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<std::thread> others;
+  for (int t = 1; t < threads; ++t) others.emplace_back(body, t);
+  body(0);
+  for (std::thread& other : others) other.join();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+hwy::AlignedFreeUniquePtr<float[]> filled_floats(float value) {
+  auto out = hwy::AllocateAligned<float>(kCopied);
+  if (out == nullptr) throw std::bad_alloc();
+  std::fill_n(out.get(), kCopied, value);
+  return out;
+}
+
+}  // namespace
+
 double measure_gflops(int threads) {
-  constexpr std::int64_t kRounds = 20'000'000;
+  constexpr std::int64_t kRounds = 5'000'000;
   double best = 0;
   for (int run = 0; run < 3; ++run) {
     std::vector<double> flops(threads);
     std::vector<float> sinks(threads * 16);
-    const auto start = std::chrono::steady_clock::now();
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t) {
-      others.emplace_back(
-          [&, t] { flops[t] = HWY_DYNAMIC_DISPATCH(fma_chains)(kRounds, &sinks[t * 16]); });
-    }
-    flops[0] = HWY_DYNAMIC_DISPATCH(fma_chains)(kRounds, &sinks[0]);
-    for (std::thread& other : others) other.join();
-    double total = 0;
-    for (const double f : flops) total += f;
-    best = std::max(best, total / seconds_since(start) * 1e-9);
-  }
-  return best;
-}
-
-double measure_copy() {
-  constexpr std::int64_t kBytes = std::int64_t{256} << 20;
-  const std::unique_ptr<char[]> from(new char[kBytes]), to(new char[kBytes]);
-  std::memset(from.get(), 1, kBytes);
-  std::memset(to.get(), 2, kBytes);
-  double best = 0;
-  for (int run = 0; run < 5; ++run) {
-    const auto start = std::chrono::steady_clock::now();
-    kernels::parallel_for(kBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
-      std::memcpy(to.get() + begin, from.get() + begin, end - begin);
+    const double seconds = seconds_of(threads, [&](int t) {
+      flops[t] = HWY_DYNAMIC_DISPATCH(fma_chains)(kRounds, &sinks[t * 16]);
     });
-    best = std::max(best, 2.0 * kBytes / seconds_since(start) * 1e-9);
+    best = std::max(best, std::accumulate(flops.begin(), flops.end(), 0.0) / seconds * 1e-9);
   }
   return best;
 }
 
-}  // namespace
+double measure_copy_gigabytes_per_second(int threads) {
+  constexpr std::int64_t kPiece = std::int64_t{1} << 18;
+  const auto from = filled_floats(1), to = filled_floats(2);
+  double best = 0;
+  for (int run = 0; run < 8; ++run) {
+    std::atomic<std::int64_t> next{0};
+    const double seconds = seconds_of(threads, [&](int) {
+      for (std::int64_t at = next.fetch_add(kPiece); at < kCopied; at = next.fetch_add(kPiece)) {
+        if (run % 2 == 0) {
+          std::memcpy(to.get() + at, from.get() + at, kPiece * sizeof(float));
+        } else {
+          HWY_DYNAMIC_DISPATCH(stream_floats)(from.get() + at, to.get() + at, kPiece);
+        }
+      }
+    });
+    best = std::max(best, 2e-9 * sizeof(float) * kCopied / seconds);
+  }
+  return best;
+}
 
 double peak_gflops(int threads) {
   static std::map<int, double> measured;
@@ -105,7 +133,7 @@ double peak_gflops(int threads) {
 }
 
 double copy_gigabytes_per_second() {
-  static const double value = measure_copy();
+  static const double value = measure_copy_gigabytes_per_second(thread_count());
   return value;
 }
 

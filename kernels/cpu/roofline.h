@@ -8,7 +8,11 @@ namespace onpa::kernels {
 double peak_gflops(int threads);
 
 /// Copy bandwidth in GB/s, bytes read plus bytes written, over two buffers of 256 MiB, on all
-/// threads of the pool. Measured once and kept.
+/// threads of the pool: the better of memcpy and of stores past the caches. Measured once and kept.
 double copy_gigabytes_per_second();
+
+/// The same two as they are right now: shared machines drift. They start threads of their own.
+double measure_gflops(int threads);
+double measure_copy_gigabytes_per_second(int threads);
 
 }  // namespace onpa::kernels

@@ -35,6 +35,8 @@ for line in sys.stdin:
     elif request["do"] == "run":
         if seconds < 0: sys.exit(3)
         reply = {"seconds": seconds * request["calls"]}
+    elif request["do"] == "limits":
+        reply = {"gflops": 50.0 * request["threads"]} | ({"copy_gbytes": 10.0} if request["copy"] else {})
     elif request["do"] == "prepare" and request["job"]["variant"] == "missing":
         reply = {"error": "not installed"}
     else:
@@ -125,8 +127,7 @@ class RunRow(unittest.TestCase):
         return self.started[-1]
 
     def bench(self, **peers):
-        limits = {"gflops": 100.0, "gflops_one_thread": 50.0, "copy_gbytes": 10.0}
-        return measure.Bench(self.peer("onpa"), peers, self.folder, 5, 2, limits)
+        return measure.Bench(self.peer("onpa"), peers, self.folder, 5, 2)
 
     def row(self, *peers, target=1.3):
         return table.Row("some/row", "kind", {}, list(peers), target=target, bound=1e-3, flops=5e8)
@@ -150,7 +151,16 @@ class RunRow(unittest.TestCase):
         result = measure.run_row(bench, self.row(table.Peer("python", "b"), target=2.0))
         self.assertFalse(result["met"])
         self.assertAlmostEqual(result["short_by"], 0.5)
-        self.assertIn("short by 50 %", report.line(result))
+        self.assertIn("short by 50 %; 2.00 at the machine's limit", report.line(result))
+
+    def test_the_limit_is_that_of_the_threads_of_the_row(self):
+        bench = self.bench(python=self.peer("python", seconds=0.02))
+        row = self.row(table.Peer("python", "b"))
+        row.threads, row.flops, row.bytes = 1, 0, 5e7
+        result = measure.run_row(bench, row)
+        self.assertEqual(result["machine"]["limits"], {"gflops": 50.0, "copy_gbytes": 10.0})
+        self.assertAlmostEqual(result["ours"]["share_of_limit"], 0.5)
+        self.assertNotIn("ratio_at_limit", result)  # a copy is no limit of what stays in the caches
 
     def test_unequal_results_are_refused_before_anything_is_timed(self):
         # Negative seconds end the peer when it is asked to run.
