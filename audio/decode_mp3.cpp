@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <new>
 
 #include "audio/demux.h"
 #include "audio/frame_sink.h"
@@ -21,6 +23,36 @@ CodecPtr open_decoder(const MpegHeader& header, const std::string& name, bool to
   return decoder;
 }
 
+struct BufferDelete {
+  void operator()(AVBufferRef* p) const { av_buffer_unref(&p); }
+};
+using BufferPtr = std::unique_ptr<AVBufferRef, BufferDelete>;
+
+// The file as a buffer that packets refer to; it owns nothing and must not outlive the file.
+BufferPtr share_input(std::span<const std::byte> bytes) {
+  auto* data = const_cast<std::uint8_t*>(reinterpret_cast<const std::uint8_t*>(bytes.data()));
+  AVBufferRef* buffer = av_buffer_create(
+      data, bytes.size(), [](void*, std::uint8_t*) {}, nullptr, AV_BUFFER_FLAG_READONLY);
+  if (!buffer) throw std::bad_alloc();
+  return BufferPtr(buffer);
+}
+
+// Decoders may read some bytes past a packet's end: frames at the end of the file, after which
+// there are none, are copied.
+void fill_packet(AVPacket& packet, AVBufferRef* whole, std::span<const std::byte> bytes,
+                 const MpegFrame& frame) {
+  const auto count = static_cast<std::size_t>(frame.bytes);
+  if (bytes.size() - frame.offset - count < AV_INPUT_BUFFER_PADDING_SIZE) {
+    if (av_new_packet(&packet, static_cast<int>(count)) < 0) throw std::bad_alloc();
+    std::memcpy(packet.data, bytes.data() + frame.offset, count);
+    return;
+  }
+  packet.buf = av_buffer_ref(whole);
+  if (!packet.buf) throw std::bad_alloc();
+  packet.data = whole->data + frame.offset;
+  packet.size = static_cast<int>(count);
+}
+
 }  // namespace
 
 Pcm decode_mp3(std::span<const std::byte> bytes, const std::string& name,
@@ -35,9 +67,9 @@ Pcm decode_mp3(std::span<const std::byte> bytes, const std::string& name,
   samples.reserve(static_cast<std::size_t>(std::min(stated_seconds, options.max_seconds + 1) *
                                            layout.header.rate_hz));
   const PacketPtr packet = make_packet();
+  const BufferPtr whole = share_input(bytes);
   for (const MpegFrame& frame : layout.frames) {
-    if (av_new_packet(packet.get(), static_cast<int>(frame.bytes)) < 0) throw std::bad_alloc();
-    std::memcpy(packet->data, bytes.data() + frame.offset, static_cast<std::size_t>(frame.bytes));
+    fill_packet(*packet, whole.get(), bytes, frame);
     const std::int64_t got = sink.decode(decoder.get(), packet.get());
     av_packet_unref(packet.get());
     if (got != layout.header.samples) {
@@ -52,7 +84,7 @@ Pcm decode_mp3(std::span<const std::byte> bytes, const std::string& name,
   const auto size = static_cast<std::int64_t>(samples.size());
   const std::int64_t start = std::min(size, layout.skip_start);
   samples.resize(static_cast<std::size_t>(std::max(start, size - layout.skip_end)));
-  samples.erase(samples.begin(), samples.begin() + start);
+  sink.pcm().skip = static_cast<std::size_t>(start);
   return std::move(sink.pcm());
 }
 

@@ -14,8 +14,10 @@ namespace onpa::audio {
 /// Mono PCM at the file's own rate, and what was wrong on the way.
 struct Pcm {
   std::vector<float> samples;
+  std::size_t skip = 0;  // of the samples, at the start: encoder delay, no part of the audio
   int rate_hz = 0;
   std::vector<std::string> damage;
+  std::span<const float> audio() const { return std::span(samples).subspan(skip); }
 };
 
 /// An mp3 file: frames found by scan_mp3(), each handed to the decoder; no demuxer is involved.

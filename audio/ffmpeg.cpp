@@ -28,6 +28,14 @@ T* check_allocated(T* p) {
   return p;
 }
 
+// Means of two samples each. A length known when compiling makes them vector instructions.
+constexpr int kBlock = 64;
+template <class T, class ToFloat>
+void mix_block(const T* __restrict a, const T* __restrict b, float* __restrict mono,
+               const ToFloat& to_float) {
+  for (int i = 0; i < kBlock; ++i) mono[i] = 0.5f * (to_float(a[i]) + to_float(b[i]));
+}
+
 // Sample i of channel c is planes[c][i] or planes[0][i * channels + c].
 template <class T, class ToFloat>
 void mix(const AVFrame& frame, bool planar, float* mono, const ToFloat& to_float) {
@@ -36,7 +44,9 @@ void mix(const AVFrame& frame, bool planar, float* mono, const ToFloat& to_float
   if (channels == 2 && planar) {
     const T* a = reinterpret_cast<const T*>(frame.extended_data[0]);
     const T* b = reinterpret_cast<const T*>(frame.extended_data[1]);
-    for (int i = 0; i < count; ++i) mono[i] = 0.5f * (to_float(a[i]) + to_float(b[i]));
+    int i = 0;
+    for (; i + kBlock <= count; i += kBlock) mix_block(a + i, b + i, mono + i, to_float);
+    for (; i < count; ++i) mono[i] = 0.5f * (to_float(a[i]) + to_float(b[i]));
     return;
   }
   for (int i = 0; i < count; ++i) {
@@ -76,10 +86,15 @@ std::string describe_error(int code) {
 
 bool append_mono(const AVFrame& frame, std::vector<float>& mono) {
   if (frame.nb_samples <= 0 || frame.ch_layout.nb_channels < 1) return frame.nb_samples == 0;
+  const auto format = static_cast<AVSampleFormat>(frame.format);
+  if (frame.ch_layout.nb_channels == 1 && av_get_packed_sample_fmt(format) == AV_SAMPLE_FMT_FLT) {
+    const auto* from = reinterpret_cast<const float*>(frame.extended_data[0]);
+    mono.insert(mono.end(), from, from + frame.nb_samples);
+    return true;
+  }
   const std::size_t before = mono.size();
   mono.resize(before + static_cast<std::size_t>(frame.nb_samples));
   float* out = mono.data() + before;
-  const auto format = static_cast<AVSampleFormat>(frame.format);
   const bool planar = av_sample_fmt_is_planar(format) != 0;
   switch (av_get_packed_sample_fmt(format)) {
     case AV_SAMPLE_FMT_U8:

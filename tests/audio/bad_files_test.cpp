@@ -158,10 +158,15 @@ TEST(BadFiles, LengthsOutOfBounds) {
 }
 
 TEST(BadFiles, SamplesThatAreNotNumbers) {
-  std::vector<float> samples(5000, 0.1f);
-  samples[1234] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_REFUSED(make_file({"wav", "pcm_f32le"}, {samples}, 32000),
-                 "sample 1234 is not a finite number");
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+    for (const int at : {0, 255, 256, 1234, 4863, 4864, 4999}) {
+      std::vector<float> samples(5000, 0.1f);
+      samples[static_cast<std::size_t>(at)] = bad;
+      EXPECT_REFUSED(make_file({"wav", "pcm_f32le"}, {samples}, 32000),
+                     "sample " + std::to_string(at) + " is not a finite number");
+    }
+  }
 }
 
 // Damage anywhere ends in an Error or in finite audio of bounded length, never in anything else.
