@@ -9,29 +9,23 @@ namespace onpa::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Ten independent chains cover the latency times the width of two FMA ports. Returns FLOPs done.
+// Ten independent chains cover the latency times the width of two FMA ports. Each starts at a value
+// of its own: equal ones the compiler would merge into one. Returns FLOPs done.
 double fma_chains(std::int64_t rounds, float* sink) {
+  constexpr int kChains = 10;
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const V a = hn::Set(d, 0.999f), b = hn::Set(d, 1e-3f);
-  V c0 = hn::Set(d, 1.0f), c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0, c7 = c0, c8 = c0,
-    c9 = c0;
+  V chain[kChains];
+  for (int c = 0; c < kChains; ++c) chain[c] = hn::Set(d, 1.0f + 0.1f * static_cast<float>(c));
   for (std::int64_t i = 0; i < rounds; ++i) {
-    c0 = hn::MulAdd(c0, a, b);
-    c1 = hn::MulAdd(c1, a, b);
-    c2 = hn::MulAdd(c2, a, b);
-    c3 = hn::MulAdd(c3, a, b);
-    c4 = hn::MulAdd(c4, a, b);
-    c5 = hn::MulAdd(c5, a, b);
-    c6 = hn::MulAdd(c6, a, b);
-    c7 = hn::MulAdd(c7, a, b);
-    c8 = hn::MulAdd(c8, a, b);
-    c9 = hn::MulAdd(c9, a, b);
+#pragma GCC unroll 10
+    for (int c = 0; c < kChains; ++c) chain[c] = hn::MulAdd(chain[c], a, b);
   }
-  const V total = hn::Add(hn::Add(hn::Add(c0, c1), hn::Add(c2, c3)),
-                          hn::Add(hn::Add(c4, c5), hn::Add(hn::Add(c6, c7), hn::Add(c8, c9))));
+  V total = hn::Zero(d);
+  for (int c = 0; c < kChains; ++c) total = hn::Add(total, chain[c]);
   *sink += hn::GetLane(hn::SumOfLanes(d, total));
-  return 2.0 * 10.0 * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
+  return 2.0 * kChains * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
 }
 
 // Copies whole vectors, without reading first what it overwrites. Both are aligned to a vector.
