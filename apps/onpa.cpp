@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "apps/commands/commands.h"
+#include "apps/study/bench.h"
 #include "apps/support/environment.h"
 #include "apps/support/log.h"
 #include "apps/support/suggest.h"
@@ -27,6 +28,7 @@ struct AllArgs {
   EmbedArgs embed;
   MelArgs mel;
   InspectArgs inspect;
+  BenchArgs bench;
   EnvArgs env;
   DemoArgs demo;
 };
@@ -40,6 +42,13 @@ struct Verb {
 void add_device(CLI::App& app, std::string& device) {
   app.add_option("--device", device, "auto: a GPU if one can be used; cpu; cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+}
+
+void add_config(CLI::App& app, ConfigArgs& config) {
+  app.add_option("--config", config.file, "TOML file of settings");
+  app.add_option("--set", config.set,
+                 "section.key=value; may be repeated; see onpa inspect settings")
+      ->allow_extra_args(false);
 }
 
 void add_compute(CLI::App& app, ComputeChoice& compute) {
@@ -70,10 +79,7 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
       ->check(CLI::IsMember({"passt", "dense"}));
   app->add_option("--data", a.data, "data set folder (see prepare)")->required();
   app->add_option("--run", a.run, "run folder to write")->required();
-  app->add_option("--config", a.config.file, "TOML file of settings");
-  app->add_option("--set", a.config.set,
-                  "section.key=value; may be repeated; see onpa inspect settings")
-      ->allow_extra_args(false);
+  add_config(*app, a.config);
   app->add_option("--resume", a.resume, "auto: go on if there is a checkpoint; must; no")
       ->check(CLI::IsMember({"auto", "must", "no"}));
   app->add_option("--init-from", a.init_from, "weights to start from: model.safetensors");
@@ -142,6 +148,30 @@ Verb add_inspect(CLI::App& root, InspectArgs& a) {
   app->add_option("--patchout-time", a.patchout_time, "with --memory: columns left out");
   app->add_option("--patchout-freq", a.patchout_freq, "with --memory: rows left out");
   return {app, [&a] { return run_inspect(a); }};
+}
+
+Verb add_bench(CLI::App& root, BenchArgs& a) {
+  CLI::App* app =
+      root.add_subcommand("bench", "Time a model's steps on this machine; needs no data");
+  app->add_option("model", a.model, "passt or dense")
+      ->required()
+      ->check(CLI::IsMember({"passt", "dense"}));
+  add_config(*app, a.config);
+  app->add_option("--what", a.what, "train: training steps; eval: passes of an evaluation")
+      ->check(CLI::IsMember({"train", "eval"}));
+  add_device(*app, a.device);
+  app->add_option("--precision", a.precision,
+                  "of a GPU: f32, bf16, or auto (bf16 for audio, f32 for features); default: "
+                  "train.precision")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}));
+  app->add_option("--steps", a.steps, "steps to time; default: for 10 s, at least 5")
+      ->check(CLI::Range(std::int64_t{1}, kMostBenchSteps));
+  app->add_option("--warmup", a.warmup,
+                  "steps before that, not counted; default: 1, on a GPU 3, 50 short ones")
+      ->check(CLI::Range(0, 1000000));
+  app->add_option("--json", a.json, "file for everything that was measured");
+  app->add_option("--trace", a.trace, "file for a Chrome trace, as of train --profile");
+  return {app, [&a] { return run_bench(a); }};
 }
 
 Verb add_env(CLI::App& root, EnvArgs& a) {
@@ -236,7 +266,8 @@ int run(int argc, char** argv) {
   const std::vector<Verb> verbs = {
       add_prepare(root, args.prepare), add_train(root, args.train), add_eval(root, args.eval),
       add_predict(root, args.predict), add_embed(root, args.embed), add_mel(root, args.mel),
-      add_inspect(root, args.inspect), add_env(root, args.env),     add_demo(root, args.demo),
+      add_inspect(root, args.inspect), add_bench(root, args.bench), add_env(root, args.env),
+      add_demo(root, args.demo),
   };
   if (const std::string message = unknown_verb(verbs, argc, argv); !message.empty()) {
     return usage_error(message);

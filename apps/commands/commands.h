@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,17 @@ struct InspectArgs {
   std::int64_t patchout_time = 0, patchout_freq = 0;  // columns and rows left out
 };
 
+struct BenchArgs {
+  std::string model;  // passt | dense
+  ConfigArgs config;
+  std::string what = "train";  // train | eval
+  std::string device = "auto";
+  std::string precision;  // "" for train.precision
+  std::optional<std::int64_t> steps, warmup;
+  std::string json;   // file to write; "" for none
+  std::string trace;  // the same
+};
+
 struct EnvArgs {
   bool json = false;
 };
@@ -99,6 +111,7 @@ int run_predict(const PredictArgs& args);
 int run_embed(const EmbedArgs& args);
 int run_mel(const MelArgs& args);
 int run_inspect(const InspectArgs& args);
+int run_bench(const BenchArgs& args);
 int run_env(const EnvArgs& args);
 int run_demo(const DemoArgs& args);
 

@@ -141,8 +141,9 @@ ProfileTable profile_table(const Profile& profile) {
 std::string profile_rows_text(const ProfileTable& t) {
   std::vector<Line> lines = {
       {"op", "calls", "ms", "% time", "GFLOP/s", "GB/s", "% limit", "limit"}};
+  const int digits = t.seconds < 100 ? 3 : 1;
   const auto time = [&](double seconds) {
-    return Line{fixed(1e3 * seconds, 3), fixed(100 * seconds / t.seconds, 1)};
+    return Line{fixed(1e3 * seconds, digits), fixed(100 * seconds / t.seconds, 1)};
   };
   const auto other = [&](const char* name, double seconds) {
     const Line cells = time(seconds);

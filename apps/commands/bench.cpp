@@ -1,0 +1,41 @@
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <vector>
+
+#include "apps/commands/commands.h"
+#include "apps/study/bench_report.h"
+#include "apps/support/log.h"
+#include "kernels/error.h"
+#include "tensor/io/file.h"
+
+namespace onpa::apps {
+
+int run_bench(const BenchArgs& args) {
+  BenchOptions options;
+  options.config = load_config(args.model, args.config.file, args.config.set);
+  if (!args.precision.empty()) options.config.train.precision = args.precision;
+  options.training = args.what == "train";
+  options.device = args.device;
+  options.steps = args.steps;
+  options.warmup = args.warmup;
+  if (!args.json.empty() && args.json == args.trace) {
+    fail(ExitCode::kUsage, "--json and --trace name the same file: ", args.json);
+  }
+  for (const std::string& file : {args.json, args.trace}) {
+    if (!file.empty()) io::require_room(file, 0);  // now, rather than after the steps
+  }
+  const BenchResult result = bench(options);
+  fmt::print("{}", bench_text(result));
+  std::fflush(stdout);  // should a file fail to be written, the result is there
+  std::vector<io::StagedFile> files;
+  if (!args.json.empty()) files.emplace_back(args.json, bench_json(result));
+  if (!args.trace.empty()) files.emplace_back(args.trace, profile_trace(result.profile));
+  for (io::StagedFile& file : files) file.commit();
+  if (!args.trace.empty()) {
+    spdlog::info("{} opens in chrome://tracing and ui.perfetto.dev", args.trace);
+  }
+  return 0;
+}
+
+}  // namespace onpa::apps
