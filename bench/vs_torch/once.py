@@ -58,7 +58,7 @@ def memory_row(bench: measure.Bench, row: table.Row, starters: dict) -> dict:
         bench.write_inputs(row)
         # Weights, gradients and two moments; the inputs' file is little but the weights.
         state = 4 * (bench.row_folder(row) / "inputs.safetensors").stat().st_size / MIB
-        ours = min(peak_mib(starters["onpa"], bench.job(row, p.variant, p.threads)) for p in row.ours)
+        own = {p.title: peak_mib(starters["onpa"], bench.job(row, p.variant, p.threads)) for p in row.ours}
         for peer in row.peers:
             if peer.worker in starters:
                 tried[peer.title] = peak_mib(starters[peer.worker], bench.job(row, peer.variant, peer.threads))
@@ -66,9 +66,11 @@ def memory_row(bench: measure.Bench, row: table.Row, starters: dict) -> dict:
         return {"name": name, "failed": str(error), "target": row.memory}
     finally:
         shutil.rmtree(bench.row_folder(row), ignore_errors=True)
-    best = min(tried, key=tried.get)
+    best, our_best = min(tried, key=tried.get), min(own, key=own.get)
+    ours = own[our_best]
     note = "resident memory beyond the loaded libraries: weights, gradients, moments and activations"
-    result = result_of(name, "MiB", note, best, row.memory, [ours], [tried[best]]) | {"tried_mib": tried}
+    result = result_of(name, "MiB", note, best, row.memory, [ours], [tried[best]])
+    result |= {"our_best": our_best, "tried_mib": own | tried}
     if row.kind == "passt_train" and ours > state:
         activations = (tried[best] - state) / (ours - state)
         result |= {"state_mib": state, "also": [

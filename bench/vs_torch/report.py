@@ -40,7 +40,8 @@ def line(result: dict) -> str:
     unit = result["unit"]
     interval = result.get("interval")
     spread = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-    return (f"| {result['name']} | {number(result['ours']['median'])} {unit} | "
+    way = result.get("our_best", "").removeprefix("onpa").strip()
+    return (f"| {result['name']} | {number(result['ours']['median'])} {unit}{': ' + way if way else ''} | "
             f"{number(result['theirs']['median'])} {unit}: {result['best']} | {result['ratio']:.2f}{spread} | "
             f"{number(result['target'])} | {met(result)} | {rate(result, 'ours')} | {rate(result, 'theirs')} |")
 

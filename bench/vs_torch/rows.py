@@ -75,6 +75,7 @@ def passt_row(training: bool, seconds: int, drop_f: int, drop_t: int, small: boo
         variants.append(Peer(PY, "frozen"))
     return Row(f"{kind}/{seconds}s", kind,
                {"frames": frames, "table_t": 99 if seconds == 10 else 300, "keep": keep}, variants,
+               ours=[Peer("onpa", "norm_gelu"), Peer("onpa", "")] if training else [Peer("onpa", "")],
                target=1.3 if training or seconds == 30 else 1.0, bound=2e-3, flops=passt_flops(patches, training),
                memory=2.0 if training else 1.0,
                recompute=(Peer("onpa", "block"), Peer(PY, "eager checkpointed")) if training else None,

@@ -219,6 +219,8 @@ class Table(unittest.TestCase):
                 "limits": {"gflops": 1.0, "copy_gbytes": 1.0, "torch_copy_gbytes": 1.0}}
         text = "\n".join(report.table(data))
         self.assertIn("| slow | 2 ms | 1 ms: C++ eager | 0.50 (0.40 to 0.60) | 1.3 | short by 62 %; 1 x, want 2 |", text)
+        row["our_best"] = "onpa fused, 1 thread"
+        self.assertIn("| slow | 2 ms: fused, 1 thread | 1 ms: C++ eager |", report.line(row))
         row["machine"] = {"cores_busy_with_others": 1.24}
         self.assertIn("other processes kept 1.2 cores busy", report.line(row))
 
