@@ -1,4 +1,4 @@
-// Decoding of audio files to mono PCM at one rate, through FFmpeg, from memory only.
+// Decoding of audio files to mono PCM at one rate, through FFmpeg and libmpg123, from memory only.
 #pragma once
 
 #include <cstddef>

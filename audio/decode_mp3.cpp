@@ -6,6 +6,7 @@
 #include "audio/demux.h"
 #include "audio/frame_sink.h"
 #include "audio/mp3_frames.h"
+#include "audio/mpg123_decoder.h"
 #include "kernels/error.h"
 
 namespace onpa::audio {
@@ -53,6 +54,79 @@ void fill_packet(AVPacket& packet, AVBufferRef* whole, std::span<const std::byte
   packet.size = static_cast<int>(count);
 }
 
+// Frames through FFmpeg.
+class FfmpegFrames {
+ public:
+  FfmpegFrames(std::span<const std::byte> bytes, const MpegHeader& header, const std::string& name,
+               bool tolerate)
+      : bytes_(bytes), decoder_(open_decoder(header, name, tolerate)), whole_(share_input(bytes)) {}
+
+  std::int64_t decode(const MpegFrame& frame, FrameSink& sink) {
+    fill_packet(*packet_, whole_.get(), bytes_, frame);
+    const std::int64_t got = sink.decode(decoder_.get(), packet_.get());
+    av_packet_unref(packet_.get());
+    return got;
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+  CodecPtr decoder_;
+  BufferPtr whole_;
+  PacketPtr packet_ = make_packet();
+};
+
+// Frames of layer III through libmpg123, which looks for no damage.
+class Mpg123Frames {
+ public:
+  Mpg123Frames(std::span<const std::byte> bytes, const MpegHeader& header)
+      : bytes_(bytes), header_(header), decoder_(header) {
+    frame_->format = AV_SAMPLE_FMT_FLT;
+    frame_->sample_rate = header.rate_hz;
+    av_channel_layout_default(&frame_->ch_layout, header.mono ? 1 : 2);
+  }
+
+  std::int64_t decode(const MpegFrame& frame, FrameSink& sink) {
+    const auto data = bytes_.subspan(frame.offset, static_cast<std::size_t>(frame.bytes));
+    // A damaged frame too: the next may begin in it.
+    const std::span<const float> samples = decoder_.decode(data);
+    if (const auto damage = find_layer3_damage(data, header_)) {
+      sink.damaged(detail::concat("the frame at byte ", frame.offset, ": ", damage->what));
+      if (damage->is_lost) return 0;
+    }
+    frame_->nb_samples = static_cast<int>(samples.size()) / frame_->ch_layout.nb_channels;
+    frame_->data[0] = const_cast<std::uint8_t*>(  // append() only reads
+        reinterpret_cast<const std::uint8_t*>(samples.data()));
+    sink.append(*frame_);
+    return frame_->nb_samples;
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+  const MpegHeader& header_;
+  Mpg123Decoder decoder_;
+  FramePtr frame_ = make_frame();
+};
+
+template <class Frames>
+void decode_frames(const Mp3Layout& layout, Frames frames, FrameSink& sink) {
+  std::vector<float>& samples = sink.pcm().samples;
+  for (const MpegFrame& frame : layout.frames) {
+    const std::int64_t got = frames.decode(frame, sink);
+    if (got == layout.header.samples) continue;
+    sink.damaged(detail::concat("the frame at byte ", frame.offset, " decodes to ", got,
+                                " samples, want ", layout.header.samples));
+    // What follows a lost frame keeps its place in time.
+    samples.resize(samples.size() + static_cast<std::size_t>(
+                                        std::max<std::int64_t>(0, layout.header.samples - got)));
+  }
+}
+
+// FFmpeg's table of scale factor bands for 24 kHz has an edge at line 330 that ISO 13818-3, and
+// encoders, have at 332: it reads a frame whose Huffman regions meet there as noise.
+bool is_misread_by_ffmpeg(const MpegHeader& header) {
+  return header.layer == 3 && header.rate_hz == 24000;
+}
+
 }  // namespace
 
 Pcm decode_mp3(std::span<const std::byte> bytes, const std::string& name,
@@ -60,25 +134,15 @@ Pcm decode_mp3(std::span<const std::byte> bytes, const std::string& name,
   const Mp3Layout layout = scan_mp3(bytes, name);
   FrameSink sink(name, options);
   for (const std::string& what : layout.damage) sink.damaged(what);
-  const CodecPtr decoder = open_decoder(layout.header, name, options.tolerate_errors);
   const double stated_seconds = static_cast<double>(layout.header.samples) *
                                 static_cast<double>(layout.frames.size()) / layout.header.rate_hz;
   std::vector<float>& samples = sink.pcm().samples;
   samples.reserve(static_cast<std::size_t>(std::min(stated_seconds, options.max_seconds + 1) *
                                            layout.header.rate_hz));
-  const PacketPtr packet = make_packet();
-  const BufferPtr whole = share_input(bytes);
-  for (const MpegFrame& frame : layout.frames) {
-    fill_packet(*packet, whole.get(), bytes, frame);
-    const std::int64_t got = sink.decode(decoder.get(), packet.get());
-    av_packet_unref(packet.get());
-    if (got != layout.header.samples) {
-      sink.damaged(detail::concat("the frame at byte ", frame.offset, " decodes to ", got,
-                                  " samples, want ", layout.header.samples));
-      // What follows a lost frame keeps its place in time.
-      samples.resize(samples.size() + static_cast<std::size_t>(
-                                          std::max<std::int64_t>(0, layout.header.samples - got)));
-    }
+  if (is_misread_by_ffmpeg(layout.header)) {
+    decode_frames(layout, Mpg123Frames(bytes, layout.header), sink);
+  } else {
+    decode_frames(layout, FfmpegFrames(bytes, layout.header, name, options.tolerate_errors), sink);
   }
   sink.pcm().rate_hz = layout.header.rate_hz;
   const auto size = static_cast<std::int64_t>(samples.size());

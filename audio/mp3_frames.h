@@ -35,6 +35,15 @@ std::uint64_t id3v2_bytes(std::span<const std::byte> bytes);
 std::optional<std::size_t> find_mpeg_frame(std::span<const std::byte> bytes, std::size_t from,
                                            std::size_t limit);
 
+struct FrameDamage {
+  std::string what;
+  bool is_lost;  // no decoder can make sense of the frame
+};
+
+/// What is wrong in the side information of a layer III frame, or with its checksum, if anything.
+std::optional<FrameDamage> find_layer3_damage(std::span<const std::byte> frame,
+                                              const MpegHeader& header);
+
 struct MpegFrame {
   std::size_t offset;
   std::int64_t bytes;

@@ -114,18 +114,6 @@ TEST(BadFiles, Mp3WithAHoleOrJunk) {
   EXPECT_LE(clip.seconds(), 120000 / 44100.0);
 }
 
-TEST(BadFiles, Mp3WhoseFramesCannotBeDecoded) {
-  const Bytes file = mp3();
-  const Mp3Layout layout = scan_mp3(file, "clip");
-  // Side information of ones asks for more main data than there is.
-  Bytes broken = file;
-  std::fill_n(broken.begin() + static_cast<long>(layout.frames[20].offset) + 4, 17,
-              std::byte{0xFF});
-  EXPECT_NE(refusal(broken), "accepted");
-  const Clip clip = decode(broken, "clip", {.rate_hz = 44100, .tolerate_errors = true});
-  EXPECT_EQ(clip.samples.size(), 60000u) << "a lost frame keeps its place in time";
-}
-
 TEST(BadFiles, StreamsThatChangeMidway) {
   EXPECT_REFUSED(mp3(44100) + mp3(48000), "changes from 44100 Hz mono");
   EXPECT_REFUSED(mp3(44100, 1) + mp3(44100, 2), "stereo");
@@ -171,13 +159,18 @@ TEST(BadFiles, SamplesThatAreNotNumbers) {
 
 // Damage anywhere ends in an Error or in finite audio of bounded length, never in anything else.
 TEST(BadFiles, RandomDamageNeverEscapes) {
-  const testing::FileKind kinds[] = {{"mp3", "libmp3lame"}, {"wav", "pcm_s16le"}, {"flac", "flac"},
-                                     {"ogg", "libvorbis"},  {"ogg", "libopus"},   {"ipod", "aac"}};
+  const struct {
+    testing::FileKind kind;
+    int rate_hz;
+  } cases[] = {{{"mp3", "libmp3lame"}, 48000}, {{"mp3", "libmp3lame"}, 24000},
+               {{"wav", "pcm_s16le"}, 48000},  {{"flac", "flac"}, 48000},
+               {{"ogg", "libvorbis"}, 48000},  {{"ogg", "libopus"}, 48000},
+               {{"ipod", "aac"}, 48000}};
   Philox rng({.seed = 11, .stream = kStreamTest});
   int refused = 0, accepted = 0;
-  for (const auto& kind : kinds) {
+  for (const auto& [kind, rate_hz] : cases) {
     if (!testing::has_encoder(kind.encoder)) continue;
-    const Bytes file = make_file(kind, make_tones(2, 12000, 48000), 48000);
+    const Bytes file = make_file(kind, make_tones(2, 12000, rate_hz), rate_hz);
     for (int trial = 0; trial < 60; ++trial) {
       Bytes damaged = file;
       const int count = 1 + static_cast<int>(rng.below(8));
