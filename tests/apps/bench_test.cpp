@@ -183,6 +183,20 @@ TEST_F(BenchCommand, ChoosesStepsItself) {
   EXPECT_EQ(json.at("warmup_steps"), 50);  // a Dense's
 }
 
+// A disk that fills up while the steps are timed.
+TEST_F(BenchCommand, ShowsWhatItCannotWrite) {
+  const Strings args = {"bench", "dense",       "--device",     "cpu",        "--steps",
+                        "2",     "--json",      json_.string(), "--trace",    trace_.string(),
+                        "--set", kTinyDense[0], "--set",        kTinyDense[1]};
+  const CommandResult full = run_command(args, {{"ONPA_FAULT", "run:1+:enospc"}});
+  EXPECT_TRUE(full.code == static_cast<int>(ExitCode::kIo) ||
+              full.code == static_cast<int>(ExitCode::kCannotCreate))
+      << full.code;
+  EXPECT_NE(full.err.find("No space left on device"), std::string::npos) << full.err;
+  EXPECT_NE(full.out.find("dense_step"), std::string::npos) << full.out;
+  EXPECT_FALSE(fs::exists(json_) || fs::exists(trace_));
+}
+
 TEST(BenchHelp, NamesTheVerbAndItsOptions) {
   EXPECT_NE(run_command({"--help"}).out.find("  bench  "), std::string::npos);
   const CommandResult result = run_command({"bench", "--help"});
