@@ -7,31 +7,37 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/adamw.h"
 #include "kernels/cpu/dense_panels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
-#include "kernels/optim.h"
 
 namespace onpa::kernels {
 namespace {
 
-void update_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel,
-                 double scale) {
+AdamWScalars scalars_of(const DenseStep& a, double scale) {
+  AdamW all = {};
+  all.beta1 = a.beta1;
+  all.beta2 = a.beta2;
+  all.lr = *a.lr;
+  all.eps = a.eps;
+  all.weight_decay = a.weight_decay;
+  all.grad_scale = static_cast<float>(scale);
+  all.step = static_cast<std::int64_t>(a.state->optimizer_step);
+  return adamw_scalars(all);
+}
+
+void update_tile(const DenseStep& a, const DensePanels& p, const AdamWScalars& scalars, int i,
+                 std::int64_t panel) {
   const DenseLayer& shape = a.layer[i];
   const std::int64_t first = panel * kPanel, outputs = panel_outputs(shape, panel);
   const auto update = [&](std::int64_t at, const float* grad, std::int64_t n) {
-    adamw(Cpu{}, {.param = a.param + at,
-                  .grad = grad,
-                  .m = a.m + at,
-                  .v = a.v + at,
-                  .n = n,
-                  .beta1 = a.beta1,
-                  .beta2 = a.beta2,
-                  .lr = *a.lr,
-                  .eps = a.eps,
-                  .weight_decay = a.weight_decay,
-                  .grad_scale = static_cast<float>(scale),
-                  .step = static_cast<std::int64_t>(a.state->optimizer_step)});
+    AdamW range = {};
+    range.param = a.param + at;
+    range.grad = grad;
+    range.m = a.m + at;
+    range.v = a.v + at;
+    adamw_elements(range, scalars, 0, n);
   };
   update(shape.weight + first * shape.inputs, p.layer[i].weight_grad + first * shape.inputs,
          outputs * shape.inputs);
@@ -74,9 +80,10 @@ void dense_step(Cpu, const DenseStep& a) {
     ++next.not_finite;
   } else {
     const double scale = a.clip_norm > 0 ? std::min(1.0, a.clip_norm / (norm + 1e-6)) : 1.0;
+    const AdamWScalars scalars = scalars_of(a, scale);
     parallel_for(tiles, 1, [&](std::int64_t begin, std::int64_t end) {
       for_tiles(a, begin, end, [&](int i, std::int64_t panel, std::int64_t) {
-        update_tile(a, p, i, panel, scale);
+        update_tile(a, p, scalars, i, panel);
       });
     });
     ++next.optimizer_step;

@@ -95,31 +95,36 @@ class Places {
   const ShuffledOrder order_;
 };
 
-/// The first `count` of 16 features that can be read, and 0 for the rest.
-HWY_INLINE void copy_some_features(const float* from, std::int64_t count, float* to) {
-  const TileTag d;
-  for (int at = 0; at < kPanel; at += static_cast<int>(hn::Lanes(d))) {
-    const auto left = static_cast<std::size_t>(std::max<std::int64_t>(0, count - at));
-    hn::StoreU(hn::IfThenElseZero(hn::FirstN(d, left), hn::LoadU(d, from + at)), d, to + at);
-  }
-}
-
 /// Copies `count` rows of the data into panels, and their targets.
 inline void gather(const DenseStep& a, const std::uint32_t* rows, std::int64_t count, float* input,
                    float* target) {
-  const std::int64_t inputs = a.layer[0].inputs, readable = a.rows * inputs - kPanel;
-  for (std::int64_t i = 0; i < count; ++i) {
-    for (std::int64_t first = 0; first < inputs; first += kPanel) {
-      const std::int64_t at = rows[i] * inputs + first;
-      float* to = input + first * kDenseChunk + i * kPanel;
-      if (at <= readable) {
-        copy_some_features(a.x + at, inputs - first, to);
-      } else {
-        copy_features(a.x + at, inputs - first, to);
+  const TileTag d;
+  const std::int64_t inputs = a.layer[0].inputs;
+  for (std::int64_t first = 0; first < inputs; first += kPanel, input += kChunkPanel) {
+    const std::int64_t wanted = std::min<std::int64_t>(kPanel, inputs - first);
+    hn::Mask<TileTag> kept[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) {
+      const std::int64_t at = v * static_cast<std::int64_t>(hn::MaxLanes(d));
+      kept[v] = hn::FirstN(d, static_cast<std::size_t>(std::max<std::int64_t>(0, wanted - at)));
+    }
+    const float* x = a.x + first;
+    // Of rows before this one a whole panel can be read.
+    const std::int64_t whole = a.rows - (first + kPanel - 1) / inputs;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float* from = x + rows[i] * inputs;
+      if (rows[i] >= whole) {
+        copy_features(from, wanted, input + i * kPanel);
+        continue;
+      }
+#pragma GCC unroll 16
+      for (int v = 0; v < kTileVectors; ++v) {
+        const int at = v * static_cast<int>(hn::MaxLanes(d));
+        hn::StoreU(hn::IfThenElseZero(kept[v], hn::LoadU(d, from + at)), d,
+                   input + i * kPanel + at);
       }
     }
-    target[i] = a.y[rows[i]];
   }
+  for (std::int64_t i = 0; i < count; ++i) target[i] = a.y[rows[i]];
 }
 
 }  // namespace onpa::kernels::HWY_NAMESPACE

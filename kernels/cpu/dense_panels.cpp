@@ -43,15 +43,20 @@ double sum_tile(const DenseStep& a, const DensePanels& p, std::int64_t groups, i
   const std::int64_t outputs = panel_outputs(shape, panel), first = panel * kPanel;
   const float* from = p.groups + layer.weight_sums + first * panels_of(shape.inputs) * kPanel;
   HWY_ALIGN float sum[kPanel];
-  for (std::int64_t in = 0; in < shape.inputs; in += kPanel) {
-    float* grad = layer.weight_grad + first * shape.inputs + in;
-    for (std::int64_t row = 0; row < outputs; ++row, from += kPanel, grad += shape.inputs) {
-      if (in + kPanel <= shape.inputs) {
-        add_up(from, grad);
-      } else {
-        add_up(from, sum);
-        copy_features(sum, shape.inputs - in, grad);
+  for (std::int64_t in = 0; in < panels_of(shape.inputs); ++in, from += outputs * kPanel) {
+    const std::int64_t inputs = panel_inputs(shape, in);
+    float* grad = layer.weight_grad + first * shape.inputs + in * kPanel;
+    if (inputs_lead(inputs, outputs)) {
+      for (std::int64_t k = 0; k < inputs; ++k) {
+        add_up(from + k * kPanel, sum);
+        for (std::int64_t j = 0; j < outputs; ++j) grad[j * shape.inputs + k] = sum[j];
       }
+      continue;
+    }
+    for (std::int64_t j = 0; j < outputs; ++j, grad += shape.inputs) {
+      const bool whole = inputs == kPanel;
+      add_up(from + j * kPanel, whole ? grad : sum);
+      if (!whole) copy_features(sum, inputs, grad);
     }
   }
   add_up(p.groups + layer.bias_sums + first, sum);

@@ -26,6 +26,17 @@ inline std::int64_t panel_outputs(const DenseLayer& layer, std::int64_t panel) {
   return std::min<std::int64_t>(kPanel, layer.outputs - panel * kPanel);
 }
 
+/// Inputs in one of their panels.
+inline std::int64_t panel_inputs(const DenseLayer& layer, std::int64_t panel) {
+  return std::min<std::int64_t>(kPanel, layer.inputs - panel * kPanel);
+}
+
+/// Whether gradients of a block of weights are kept with a row of 16 outputs for each input, as
+/// less of the rows is padding.
+inline bool inputs_lead(std::int64_t inputs, std::int64_t outputs) {
+  return inputs < outputs;
+}
+
 /// Copies the first min(count, 16) features.
 inline void copy_features(const float* from, std::int64_t count, float* to) {
   if (count >= kPanel) {
@@ -46,7 +57,8 @@ struct DensePanels {
     // Where in the memory of a group, in floats.
     std::int64_t input;        // of a chunk: (panels of inputs, 64, 16)
     std::int64_t slope;        // of a chunk, of what the layer gives: (panels of outputs, 64, 16)
-    std::int64_t weight_sums;  // (panels of outputs, panels of inputs, outputs of the panel, 16)
+    std::int64_t weight_sums;  // (panels of outputs, panels of inputs, outputs of the panel, 16):
+                               // (outputs, inputs) or, see inputs_lead(), (inputs, outputs)
     std::int64_t bias_sums;    // (panels of outputs, 16)
   };
   Layer layer[kMaxDenseLayers];

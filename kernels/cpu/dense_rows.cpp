@@ -2,6 +2,7 @@
 // the gradients, all while the chunk is in the caches of a core.
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "kernels/cpu/dense_panels.h"
 
@@ -142,9 +143,12 @@ void add_gradients(const Chunk& c, int i) {
     const float* slope = c.slope(i) + panel * kChunkPanel;
     const std::int64_t outputs = panel_outputs(shape, panel);
     for (std::int64_t in = 0; in < panels_of(shape.inputs); ++in, sums += outputs * kPanel) {
+      const std::int64_t inputs = panel_inputs(shape, in);
       const float* input = c.input(i) + in * kChunkPanel;
-      for_tile_rows(0, outputs, [&]<int kRows>(std::int64_t row) {
-        multiply_columns<kRows>(slope + row, input, c.rows, sums + row * kPanel, c.starts);
+      const float *left = slope, *right = input;
+      if (inputs_lead(inputs, outputs)) std::swap(left, right);
+      for_tile_rows(0, std::min(inputs, outputs), [&]<int kRows>(std::int64_t row) {
+        multiply_columns<kRows>(left + row, right, c.rows, sums + row * kPanel, c.starts);
       });
     }
     add_bias_gradients(c, slope, c.bias_sums(i) + panel * kPanel);

@@ -40,22 +40,29 @@ struct Tile {
       for (int r = 0; r < kRows; ++r) sum[r][v] = first;
     }
   }
-  /// sum(r, :) += sum over k < n of a[r kRowStride + k kStepStride] b(k, :).
-  template <int kRowStride, int kStepStride>
+  /// sum(r, :) += sum over k < n of a[r kRowStride + k kStepStride] b(k, :), kUnroll steps a round.
+  template <int kRowStride, int kStepStride, int kUnroll>
   HWY_INLINE void add(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std::int64_t n) {
+    std::int64_t k = 0;
+    for (; k + kUnroll <= n; k += kUnroll, a += kUnroll * kStepStride, b += kUnroll * kPanel) {
+#pragma GCC unroll 16
+      for (int u = 0; u < kUnroll; ++u) add_step<kRowStride>(a + u * kStepStride, b + u * kPanel);
+    }
+    for (; k < n; ++k, a += kStepStride, b += kPanel) add_step<kRowStride>(a, b);
+  }
+  template <int kRowStride>
+  HWY_INLINE void add_step(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b) {
     const TileTag d;
-    for (std::int64_t k = 0; k < n; ++k) {
-      TileVector right[kTileVectors];
+    TileVector right[kTileVectors];
 #pragma GCC unroll 16
-      for (int v = 0; v < kTileVectors; ++v) {
-        right[v] = hn::LoadU(d, b + k * kPanel + v * static_cast<int>(hn::MaxLanes(d)));
-      }
+    for (int v = 0; v < kTileVectors; ++v) {
+      right[v] = hn::LoadU(d, b + v * static_cast<int>(hn::MaxLanes(d)));
+    }
 #pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-        const TileVector left = hn::Set(d, a[r * kRowStride + k * kStepStride]);
+    for (int r = 0; r < kRows; ++r) {
+      const TileVector left = hn::Set(d, a[r * kRowStride]);
 #pragma GCC unroll 16
-        for (int v = 0; v < kTileVectors; ++v) sum[r][v] = hn::MulAdd(left, right[v], sum[r][v]);
-      }
+      for (int v = 0; v < kTileVectors; ++v) sum[r][v] = hn::MulAdd(left, right[v], sum[r][v]);
     }
   }
   /// sum(r, :) of the rows of 16.
@@ -102,11 +109,12 @@ HWY_NOINLINE void multiply_rows(const float* x, std::int64_t width, const float*
                                 const float* start, float* y, const float* other, float scale) {
   Tile<kRows> tile;
   tile.start(start);
-  for (std::int64_t k = 0; k < width; k += kPanel) {
-    tile.template add<kPanel, 1>(x, b, std::min<std::int64_t>(kPanel, width - k));
+  for (; width >= kPanel; width -= kPanel) {
+    tile.template add<kPanel, 1, 1>(x, b, kPanel);
     x += kChunkPanel;
     b += kPanel * kPanel;
   }
+  if (width > 0) tile.template add<kPanel, 1, 1>(x, b, width);
   const TileTag d;
   const TileVector zero = hn::Zero(d), factor = hn::Set(d, scale);
   tile.store(y, [&](TileVector sum, int at) HWY_ATTR {
@@ -130,7 +138,7 @@ HWY_NOINLINE void multiply_columns(const float* left, const float* right, std::i
   } else {
     tile.load(y);
   }
-  tile.template add<1, kPanel>(left, right, n);
+  tile.template add<1, kPanel, 4>(left, right, n);
   tile.store(y, [](TileVector sum, int) HWY_ATTR { return sum; });
 }
 

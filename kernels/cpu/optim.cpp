@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/cpu/adamw.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
 
@@ -26,11 +27,6 @@ constexpr std::int64_t kChunk = 16384;
 constexpr std::int64_t kSumChunk = 65536;
 // Interleaved accumulators of a partial sum: element i of a chunk goes to i % kSumLanes.
 constexpr int kSumLanes = 16;
-
-// What one AdamW update needs beside the buffers, folded in double as PyTorch folds it.
-struct AdamWScalars {
-  float decay, beta2, one_minus_beta1, one_minus_beta2, step_size, inv_sqrt_correction2, eps, scale;
-};
 
 }  // namespace
 }  // namespace onpa::kernels
@@ -193,24 +189,30 @@ std::optional<Args> resolved(const Args& args, const char* name) {
 
 }  // namespace
 
-void adamw(Cpu, const AdamW& args) {
-  const std::optional<AdamW> checked = resolved(args, "adamw");
-  if (!checked) return;
-  const AdamW& a = *checked;
+AdamWScalars adamw_scalars(const AdamW& a) {
   const double step = static_cast<double>(a.step);
   const double correction1 = 1 - std::pow(a.beta1, step);
   const double correction2 = 1 - std::pow(a.beta2, step);
-  const AdamWScalars scalars{
-      .decay = static_cast<float>(1 - static_cast<double>(a.lr) * a.weight_decay),
-      .beta2 = static_cast<float>(a.beta2),
-      .one_minus_beta1 = static_cast<float>(1 - a.beta1),
-      .one_minus_beta2 = static_cast<float>(1 - a.beta2),
-      .step_size = static_cast<float>(a.lr / correction1),
-      .inv_sqrt_correction2 = static_cast<float>(1 / std::sqrt(correction2)),
-      .eps = a.eps,
-      .scale = a.grad_scale};
-  parallel_for(a.n, kChunk, [&](std::int64_t begin, std::int64_t end) {
-    HWY_DYNAMIC_DISPATCH(adamw_range)(a, scalars, begin, end);
+  return {.decay = static_cast<float>(1 - static_cast<double>(a.lr) * a.weight_decay),
+          .beta2 = static_cast<float>(a.beta2),
+          .one_minus_beta1 = static_cast<float>(1 - a.beta1),
+          .one_minus_beta2 = static_cast<float>(1 - a.beta2),
+          .step_size = static_cast<float>(a.lr / correction1),
+          .inv_sqrt_correction2 = static_cast<float>(1 / std::sqrt(correction2)),
+          .eps = a.eps,
+          .scale = a.grad_scale};
+}
+
+void adamw_elements(const AdamW& a, const AdamWScalars& s, std::int64_t begin, std::int64_t end) {
+  HWY_DYNAMIC_DISPATCH(adamw_range)(a, s, begin, end);
+}
+
+void adamw(Cpu, const AdamW& args) {
+  const std::optional<AdamW> checked = resolved(args, "adamw");
+  if (!checked) return;
+  const AdamWScalars scalars = adamw_scalars(*checked);
+  parallel_for(checked->n, kChunk, [&](std::int64_t begin, std::int64_t end) {
+    adamw_elements(*checked, scalars, begin, end);
   });
 }
 
