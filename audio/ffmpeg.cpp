@@ -28,12 +28,22 @@ T* check_allocated(T* p) {
   return p;
 }
 
-// Means of two samples each. A length known when compiling makes them vector instructions.
+// Means of a[i * kStep] and b[i * kStep]. A loop of a length known when compiling becomes vector
+// instructions.
 constexpr int kBlock = 64;
-template <class T, class ToFloat>
+template <int kStep, class T, class ToFloat>
 void mix_block(const T* __restrict a, const T* __restrict b, float* __restrict mono,
                const ToFloat& to_float) {
-  for (int i = 0; i < kBlock; ++i) mono[i] = 0.5f * (to_float(a[i]) + to_float(b[i]));
+  for (int i = 0; i < kBlock; ++i)
+    mono[i] = 0.5f * (to_float(a[i * kStep]) + to_float(b[i * kStep]));
+}
+template <int kStep, class T, class ToFloat>
+void mix_two(const T* a, const T* b, int count, float* mono, const ToFloat& to_float) {
+  int i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    mix_block<kStep>(a + i * kStep, b + i * kStep, mono + i, to_float);
+  }
+  for (; i < count; ++i) mono[i] = 0.5f * (to_float(a[i * kStep]) + to_float(b[i * kStep]));
 }
 
 // Sample i of channel c is planes[c][i] or planes[0][i * channels + c].
@@ -41,20 +51,14 @@ template <class T, class ToFloat>
 void mix(const AVFrame& frame, bool planar, float* mono, const ToFloat& to_float) {
   const int channels = frame.ch_layout.nb_channels, count = frame.nb_samples;
   const float scale = 1.0f / static_cast<float>(channels);
-  if (channels == 2 && planar) {
-    const T* a = reinterpret_cast<const T*>(frame.extended_data[0]);
-    const T* b = reinterpret_cast<const T*>(frame.extended_data[1]);
-    int i = 0;
-    for (; i + kBlock <= count; i += kBlock) mix_block(a + i, b + i, mono + i, to_float);
-    for (; i < count; ++i) mono[i] = 0.5f * (to_float(a[i]) + to_float(b[i]));
-    return;
-  }
+  const auto plane = [&](int c) { return reinterpret_cast<const T*>(frame.extended_data[c]); };
+  if (channels == 1) return mix_two<1>(plane(0), plane(0), count, mono, to_float);  // 0.5 (v + v)
+  if (channels == 2 && planar) return mix_two<1>(plane(0), plane(1), count, mono, to_float);
+  if (channels == 2) return mix_two<2>(plane(0), plane(0) + 1, count, mono, to_float);
   for (int i = 0; i < count; ++i) {
     float sum = 0;
     for (int c = 0; c < channels; ++c) {
-      sum += planar
-                 ? to_float(reinterpret_cast<const T*>(frame.extended_data[c])[i])
-                 : to_float(reinterpret_cast<const T*>(frame.extended_data[0])[i * channels + c]);
+      sum += planar ? to_float(plane(c)[i]) : to_float(plane(0)[i * channels + c]);
     }
     mono[i] = sum * scale;
   }
