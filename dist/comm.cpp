@@ -1,0 +1,86 @@
+#include "dist/comm.h"
+
+namespace onpa::dist {
+namespace {
+
+const char* kind_name(Collective::Kind kind) {
+  switch (kind) {
+    case Collective::Kind::kAllReduce:
+      return "all_reduce";
+    case Collective::Kind::kBroadcast:
+      return "broadcast";
+    case Collective::Kind::kAllGather:
+      return "all_gather";
+    case Collective::Kind::kReduceScatter:
+      return "reduce_scatter";
+    case Collective::Kind::kBarrier:
+      return "barrier";
+  }
+  return "?";
+}
+
+}  // namespace
+
+std::string Collective::name() const {
+  std::string text = kind_name(kind);
+  if (kind == Kind::kAllReduce || kind == Kind::kReduceScatter) {
+    text += op == ReduceOp::kSum ? " (sum)" : " (max)";
+  }
+  if (kind == Kind::kBroadcast) text += " from rank " + std::to_string(root);
+  if (in.defined()) text += " of " + std::to_string(in.numel()) + " " + name_of(in.dtype());
+  return text;
+}
+
+bool Collective::matches(const Collective& other) const {
+  if (kind != other.kind || op != other.op || root != other.root) return false;
+  if (!in.defined()) return true;
+  return in.numel() == other.in.numel() && in.dtype() == other.in.dtype();
+}
+
+void Comm::check(const Collective& c) const {
+  const auto refuse = [&](const auto&... why) {
+    fail(ExitCode::kInternal, "rank ", rank_, ": ", kind_name(c.kind), ": ", why...);
+  };
+  if (!c.in.defined() || !c.out.defined()) refuse("a tensor is undefined");
+  if (c.in.dtype() != c.out.dtype() || c.in.device() != c.out.device()) {
+    refuse(name_of(c.in.dtype()), " into ", name_of(c.out.dtype()), ", or on two devices");
+  }
+  const std::int64_t in = c.in.numel(), out = c.out.numel();
+  if (c.kind == Collective::Kind::kAllGather && out != size_ * in) {
+    refuse(in, " elements of each of ", size_, " ranks into ", out);
+  }
+  if (c.kind == Collective::Kind::kReduceScatter && in != size_ * out) {
+    refuse(in, " elements into parts of ", out, " on ", size_, " ranks");
+  }
+  if (c.root < 0 || c.root >= size_) refuse("root ", c.root, " of ", size_, " ranks");
+}
+
+Work Comm::start_all_reduce(const Tensor& x, ReduceOp op) {
+  const Collective c{Collective::Kind::kAllReduce, x, x, op, 0};
+  check(c);
+  return start(c);
+}
+
+Work Comm::start_broadcast(const Tensor& x, int root) {
+  const Collective c{Collective::Kind::kBroadcast, x, x, ReduceOp::kSum, root};
+  check(c);
+  return start(c);
+}
+
+Work Comm::start_all_gather(const Tensor& x, const Tensor& all) {
+  const Collective c{Collective::Kind::kAllGather, x, all, ReduceOp::kSum, 0};
+  check(c);
+  return start(c);
+}
+
+Work Comm::start_reduce_scatter(const Tensor& all, const Tensor& part, ReduceOp op) {
+  const Collective c{Collective::Kind::kReduceScatter, all, part, op, 0};
+  check(c);
+  return start(c);
+}
+
+void Comm::barrier() {
+  start({}).wait();
+}
+
+}  // namespace onpa::dist

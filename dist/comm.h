@@ -1,0 +1,114 @@
+// Comm: what the ranks of a job do together. A rank is one copy of the program with its own model;
+// all start the same collectives, on the same shapes and types, in the same order.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "tensor/tensor.h"
+
+namespace onpa::dist {
+
+enum class ReduceOp { kSum, kMax };
+
+/// One collective as a backend gets it, its arguments checked.
+struct Collective {
+  enum class Kind { kAllReduce, kBroadcast, kAllGather, kReduceScatter, kBarrier };
+  Kind kind = Kind::kBarrier;
+  Tensor in, out;  // the same tensor where it works in place; undefined for a barrier
+  ReduceOp op = ReduceOp::kSum;
+  int root = 0;
+
+  /// For messages: "all_reduce (sum) of 1024 f32".
+  std::string name() const;
+  /// Whether this is what the other ranks have to call to go with `other`.
+  bool matches(const Collective& other) const;
+};
+
+namespace detail {
+
+class WorkState {
+ public:
+  virtual ~WorkState() = default;
+  virtual void wait() = 0;
+  virtual bool done() = 0;
+};
+
+}  // namespace detail
+
+/// A collective that was started. It goes on without this handle too; its tensors live until then.
+class Work {
+ public:
+  /// Nothing to wait for.
+  Work() = default;
+  explicit Work(std::shared_ptr<detail::WorkState> state) : state_(std::move(state)) {}
+
+  /// Returns when the result is there: on the CPU for any reader, on the GPU for what this thread
+  /// queues from then on. May be called again. Throws Error if the collective failed; the message
+  /// names rank and collective, the code is kStopped if another rank is lost.
+  void wait() {
+    if (state_) state_->wait();
+  }
+  /// Whether wait() would return, or throw, at once.
+  bool done() const { return !state_ || state_->done(); }
+
+ private:
+  std::shared_ptr<detail::WorkState> state_;
+};
+
+/// The ranks of one job. A Comm belongs to one thread of its rank. Collectives run one after
+/// another in the order in which they were started, beside whatever that thread does meanwhile;
+/// their tensors must be left alone until wait(). The results have the same bits on all ranks,
+/// whatever the timing, the backend and the network: a sum is ((x0 + x1) + x2) + ..., by rank. A
+/// maximum is NaN where any rank has one.
+///
+/// Types: f32, f64 and i64 on the CPU. A call with another type, a tensor on another device than
+/// the backend's or sizes that do not fit together throws Error (kInternal) naming the collective.
+class Comm {
+ public:
+  virtual ~Comm() = default;
+  Comm(const Comm&) = delete;
+  Comm& operator=(const Comm&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+
+  /// x, any shape, becomes the sum or the maximum over the ranks, element by element.
+  [[nodiscard]] Work start_all_reduce(const Tensor& x, ReduceOp op = ReduceOp::kSum);
+  /// x, any shape, becomes what it is on rank `root`.
+  [[nodiscard]] Work start_broadcast(const Tensor& x, int root = 0);
+  /// `all`, size() * numel of x, becomes the x of rank 0, then that of rank 1, ... In place where x
+  /// is block rank() of `all`; any other overlap is an error that is not looked for.
+  [[nodiscard]] Work start_all_gather(const Tensor& x, const Tensor& all);
+  /// `part` becomes block rank() of what all_reduce would make of `all`, size() * numel of part.
+  /// `all` is left as it is, but where `part` is block rank() of it.
+  [[nodiscard]] Work start_reduce_scatter(const Tensor& all, const Tensor& part,
+                                          ReduceOp op = ReduceOp::kSum);
+
+  /// The same, waited for.
+  void all_reduce(const Tensor& x, ReduceOp op = ReduceOp::kSum) { start_all_reduce(x, op).wait(); }
+  void broadcast(const Tensor& x, int root = 0) { start_broadcast(x, root).wait(); }
+  void all_gather(const Tensor& x, const Tensor& all) { start_all_gather(x, all).wait(); }
+  void reduce_scatter(const Tensor& all, const Tensor& part, ReduceOp op = ReduceOp::kSum) {
+    start_reduce_scatter(all, part, op).wait();
+  }
+  /// Returns when all ranks have called it, and so have ended all that they started before.
+  void barrier();
+
+  /// Ends the whole job, with exit code `code` of 1 to 255 (another becomes 70). To be called by a
+  /// rank that cannot go on, after it has said why.
+  [[noreturn]] virtual void abort(int code) = 0;
+
+ protected:
+  Comm(int rank, int size) : rank_(rank), size_(size) {}
+
+  /// Queues the collective and returns at once.
+  virtual Work start(Collective collective) = 0;
+
+ private:
+  void check(const Collective& collective) const;
+
+  const int rank_, size_;
+};
+
+}  // namespace onpa::dist

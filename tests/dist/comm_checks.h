@@ -1,0 +1,18 @@
+// What every backend must do, as checks that all ranks of a job run together.
+#pragma once
+
+#include "dist/comm.h"
+
+namespace onpa::dist::testing {
+
+/// all_reduce, broadcast, all_gather and reduce_scatter of every type, of sizes from 0 to several
+/// blocks with an odd tail, against a loop over the ranks, bit by bit.
+void check_values(Comm& comm);
+
+/// Many collectives under way at once end in order and with the values that they have one by one.
+void check_started_together(Comm& comm);
+
+/// What fits no collective is refused before anything is sent, so that the ranks stay together.
+void check_refusals(Comm& comm);
+
+}  // namespace onpa::dist::testing
