@@ -15,6 +15,8 @@
 namespace onpa::kernels {
 namespace {
 
+constexpr std::int64_t kMostPieces = 16;
+
 AdamWScalars scalars_of(const DenseStep& a, double scale) {
   AdamW all = {};
   all.beta1 = a.beta1;
@@ -45,6 +47,20 @@ void update_tile(const DenseStep& a, const DensePanels& p, const AdamWScalars& s
   pack_dense_tile(a, p, i, panel);
 }
 
+// Calls visit(layer, panel of its outputs, tile) for all tiles on the pool's threads. Large layers
+// have large tiles, so each piece of work gets some from everywhere.
+template <class Visit>
+void for_all_tiles(const DenseStep& a, const Visit& visit) {
+  const std::int64_t tiles = dense_tiles(a), pieces = std::min(tiles, kMostPieces);
+  parallel_for(pieces, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (; begin < end; ++begin) {
+      for (std::int64_t tile = begin; tile < tiles; tile += pieces) {
+        for_tiles(a, tile, tile + 1, visit);
+      }
+    }
+  });
+}
+
 }  // namespace
 
 void dense_step(Cpu, const DenseStep& a) {
@@ -52,19 +68,17 @@ void dense_step(Cpu, const DenseStep& a) {
   const DensePanels p(a, a.workspace);
   const std::int64_t count =
       std::min(a.batch, a.rows - static_cast<std::int64_t>(a.state->position));
-  const std::int64_t group_rows = dense_group_rows(a), tiles = dense_tiles(a),
+  const std::int64_t group_rows = dense_group_rows(a),
                      groups = (count + group_rows - 1) / group_rows;
   parallel_for(groups, 1, [&](std::int64_t begin, std::int64_t end) {
     for (; begin < end; ++begin) run_dense_group(a, p, count, begin);
   });
-  parallel_for(tiles, 1, [&](std::int64_t begin, std::int64_t end) {
-    for_tiles(a, begin, end, [&](int i, std::int64_t panel, std::int64_t tile) {
-      p.squares[tile] = sum_dense_tile(a, p, groups, i, panel);
-    });
+  for_all_tiles(a, [&](int i, std::int64_t panel, std::int64_t tile) {
+    p.squares[tile] = sum_dense_tile(a, p, groups, i, panel);
   });
   double loss = 0, squares = 0;
   for (std::int64_t g = 0; g < groups; ++g) loss += p.loss[g];
-  for (std::int64_t t = 0; t < tiles; ++t) squares += p.squares[t];
+  for (std::int64_t t = 0; t < dense_tiles(a); ++t) squares += p.squares[t];
   const double norm = std::sqrt(squares);
   *a.loss = std::isfinite(norm) ? static_cast<float>(loss / static_cast<double>(count))
                                 : std::numeric_limits<float>::quiet_NaN();
@@ -81,11 +95,8 @@ void dense_step(Cpu, const DenseStep& a) {
   } else {
     const double scale = a.clip_norm > 0 ? std::min(1.0, a.clip_norm / (norm + 1e-6)) : 1.0;
     const AdamWScalars scalars = scalars_of(a, scale);
-    parallel_for(tiles, 1, [&](std::int64_t begin, std::int64_t end) {
-      for_tiles(a, begin, end, [&](int i, std::int64_t panel, std::int64_t) {
-        update_tile(a, p, scalars, i, panel);
-      });
-    });
+    for_all_tiles(
+        a, [&](int i, std::int64_t panel, std::int64_t) { update_tile(a, p, scalars, i, panel); });
     ++next.optimizer_step;
     next.loss_sum += static_cast<double>(*a.loss) * static_cast<double>(count);
     next.samples += static_cast<std::uint64_t>(count);

@@ -98,16 +98,31 @@ void pack_by_output(const float* weight, std::int64_t outputs, std::int64_t inpu
   }
 }
 
+HWY_INLINE void copy_panel(const float* from, float* to) {
+  const TileTag d;
+#pragma GCC unroll 16
+  for (int v = 0; v < kTileVectors; ++v) {
+    const int at = v * static_cast<int>(hn::MaxLanes(d));
+    hn::StoreU(hn::LoadU(d, from + at), d, to + at);
+  }
+}
+
 void pack_tile(const DenseStep& a, const DensePanels& p, int i, std::int64_t panel) {
   const DenseLayer& shape = a.layer[i];
   const DensePanels::Layer& layer = p.layer[i];
   const std::int64_t outputs = panel_outputs(shape, panel), first = panel * kPanel;
   const float* weight = a.param + shape.weight + first * shape.inputs;
   pack_by_output(weight, outputs, shape.inputs, layer.weight_by_output + first * shape.inputs);
-  for (std::int64_t k = 0; k < shape.inputs; k += kPanel) {
-    float* by_input = layer.weight_by_input + k * shape.outputs + first * kPanel;
-    for (std::int64_t j = 0; j < outputs; ++j) {
-      copy_features(weight + j * shape.inputs + k, shape.inputs - k, by_input + j * kPanel);
+  for (std::int64_t in = 0; in < panels_of(shape.inputs); ++in) {
+    const std::int64_t inputs = panel_inputs(shape, in);
+    const float* from = weight + in * kPanel;
+    float* to = layer.weight_by_input + (in * shape.outputs + first) * kPanel;
+    for (std::int64_t j = 0; j < outputs; ++j, from += shape.inputs, to += kPanel) {
+      if (inputs == kPanel) {
+        copy_panel(from, to);
+      } else {
+        copy_features(from, inputs, to);
+      }
     }
   }
   copy_features(a.param + shape.bias + first, outputs, layer.bias + first);

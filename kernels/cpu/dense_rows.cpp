@@ -225,41 +225,53 @@ double losses(const Chunk& c, float* HWY_RESTRICT slope) {
   return hn::GetLane(hn::SumOfLanes(d_double, sum));
 }
 
-// The last layer, which has one output, back from the slopes of the loss: the gradients of its
-// weights, and what the layer below has to propagate, in one go through what it reads.
+// The last layer, which has one output, back from the slopes of the loss, of one panel of what it
+// reads, `x`: the gradients of its weights, added to `sums`, and in `below`, where there is a layer
+// below, what that has to propagate.
+template <Activation kActivation, bool kBelow>
+HWY_INLINE void backward_last_panel(const Chunk& c, const float* HWY_RESTRICT slope,
+                                    const float* weight, const float* x, float* below,
+                                    float* sums) {
+  const TileTag d;
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
+  const TileVector zero = hn::Zero(d), scale = hn::Set(d, c.kept_scale());
+  for (int v = 0; v < kPanel; v += kLanes, x += kLanes, below += kBelow ? kLanes : 0) {
+    TileVector back = hn::LoadU(d, weight + v);
+    if constexpr (kActivation == Activation::kRelu) back = hn::Mul(back, scale);
+    const auto take = [&](std::int64_t row, TileVector& sum) HWY_ATTR {
+      const TileVector here = hn::Set(d, slope[row]), y = hn::LoadU(d, x + row * kPanel);
+      sum = hn::MulAdd(here, y, sum);
+      if constexpr (kBelow && kActivation == Activation::kRelu) {
+        hn::StoreU(hn::IfThenElseZero(hn::Gt(y, zero), hn::Mul(here, back)), d,
+                   below + row * kPanel);
+      } else if constexpr (kBelow) {
+        float* to = below + row * kPanel;
+        hn::StoreU(hn::Mul(hn::Mul(here, back), hn::LoadU(d, to)), d, to);
+      }
+    };
+    TileVector part[4] = {c.starts ? zero : hn::LoadU(d, sums + v), zero, zero, zero};
+    std::int64_t row = 0;
+    for (; row + 4 <= c.rows; row += 4) {
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) take(row + j, part[j]);
+    }
+    for (; row < c.rows; ++row) take(row, part[0]);
+    hn::StoreU(hn::Add(hn::Add(part[0], part[1]), hn::Add(part[2], part[3])), d, sums + v);
+  }
+}
+
 template <Activation kActivation>
 void backward_last(const Chunk& c, const float* slope) {
-  const TileTag d;
   const int last = c.a.layers - 1;
-  const TileVector zero = hn::Zero(d), scale = hn::Set(d, c.kept_scale());
-  constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
   for (std::int64_t in = 0; in < panels_of(c.a.layer[last].inputs); ++in) {
-    for (int v = 0; v < kTileVectors; ++v) {
-      const float* x = c.input(last) + in * kChunkPanel + v * kLanes;
-      float* below = last == 0 ? nullptr : c.slope(last - 1) + in * kChunkPanel + v * kLanes;
-      float* sums = c.weight_sums(last) + in * kPanel + v * kLanes;
-      const TileVector weight =
-          hn::LoadU(d, c.p.layer[last].weight_by_input + in * kPanel + v * kLanes);
-      const auto take = [&](std::int64_t row, TileVector& sum) HWY_ATTR {
-        const TileVector here = hn::Set(d, slope[row]), y = hn::LoadU(d, x + row * kPanel);
-        sum = hn::MulAdd(here, y, sum);
-        if (below == nullptr) return;
-        const TileVector back = hn::Mul(here, weight);
-        float* to = below + row * kPanel;
-        if constexpr (kActivation == Activation::kRelu) {
-          hn::StoreU(hn::IfThenElseZero(hn::Gt(y, zero), hn::Mul(back, scale)), d, to);
-        } else {
-          hn::StoreU(hn::Mul(back, hn::LoadU(d, to)), d, to);
-        }
-      };
-      TileVector even = c.starts ? zero : hn::LoadU(d, sums), odd = zero;
-      std::int64_t row = 0;
-      for (; row + 2 <= c.rows; row += 2) {
-        take(row, even);
-        take(row + 1, odd);
-      }
-      if (row < c.rows) take(row, even);
-      hn::StoreU(hn::Add(even, odd), d, sums);
+    const float* weight = c.p.layer[last].weight_by_input + in * kPanel;
+    const float* x = c.input(last) + in * kChunkPanel;
+    float* sums = c.weight_sums(last) + in * kPanel;
+    if (last > 0) {
+      backward_last_panel<kActivation, true>(c, slope, weight, x,
+                                             c.slope(last - 1) + in * kChunkPanel, sums);
+    } else {
+      backward_last_panel<kActivation, false>(c, slope, weight, x, nullptr, sums);
     }
   }
   float bias = c.starts ? 0 : *c.bias_sums(last);
