@@ -24,6 +24,8 @@ def main() -> int:
                              check=True, capture_output=True, text=True).stdout.split()
     if "-DONPA_CUDA=1" not in flags:  # their headers are the toolkit's
         headers = [h for h in headers if not {"cuda", "cuda_sim"} & set(pathlib.PurePath(h).parts)]
+    if "-DOMPI_SKIP_MPICXX" not in flags:  # theirs is MPI's
+        headers = [h for h in headers if not h.startswith("dist/mpi/")]
     headers = [h for h in headers if not h.startswith("bench/libtorch/")]  # a project of its own, on PyTorch's
 
     def compile_alone(header: str) -> str:

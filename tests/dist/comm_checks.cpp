@@ -148,6 +148,11 @@ void check_started_together(Comm& comm) {
   comm.barrier();
 }
 
+void check_long_tensor(Comm& comm, std::int64_t n) {
+  check_reductions<float>(comm, n, ReduceOp::kSum);
+  check_copies<float>(comm, n);
+}
+
 void check_refusals(Comm& comm) {
   const auto refused = [&](const auto& call) {
     try {

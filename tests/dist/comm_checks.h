@@ -1,6 +1,8 @@
 // What every backend must do, as checks that all ranks of a job run together.
 #pragma once
 
+#include <cstdint>
+
 #include "dist/comm.h"
 
 namespace onpa::dist::testing {
@@ -11,6 +13,9 @@ void check_values(Comm& comm);
 
 /// Many collectives under way at once end in order and with the values that they have one by one.
 void check_started_together(Comm& comm);
+
+/// Sums, parts of sums and copies of n f32 elements, for n that a backend cuts into pieces.
+void check_long_tensor(Comm& comm, std::int64_t n);
 
 /// What fits no collective is refused before anything is sent, so that the ranks stay together.
 void check_refusals(Comm& comm);
