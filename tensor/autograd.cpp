@@ -15,6 +15,9 @@ namespace {
 
 thread_local bool recording = true;
 thread_local std::uint64_t recorded = 0;
+thread_local detail::UsedLeaves* used_leaves = nullptr;
+thread_local std::function<void(const detail::GradNode*)> leaf_complete;
+thread_local int walks = 0;  // on the stack: recomputation walks inside of a walk
 
 using NodePtr = std::shared_ptr<detail::GradNode>;
 
@@ -32,7 +35,24 @@ std::unordered_map<detail::GradNode*, int> count_consumers(const NodePtr& root) 
   return pending;
 }
 
+struct Walk {
+  Walk() { ++walks; }
+  ~Walk() { --walks; }
+};
+
+bool is_leaf(const detail::GradNode& node) {
+  return node.order == 0 && !node.backward;
+}
+
 }  // namespace
+
+LeafGradListener::LeafGradListener(std::function<void(const detail::GradNode*)> complete) {
+  ONPA_CHECK(!leaf_complete, "leaf gradients: this thread has a listener already");
+  leaf_complete = std::move(complete);
+}
+LeafGradListener::~LeafGradListener() {
+  leaf_complete = nullptr;
+}
 
 bool grad_enabled() {
   return recording;
@@ -45,11 +65,17 @@ Recording::~Recording() {
   recording = previous_;
 }
 
+UsedLeaves::UsedLeaves() : outer_(std::exchange(used_leaves, this)) {}
+UsedLeaves::~UsedLeaves() {
+  used_leaves = outer_;
+}
+
 std::uint64_t next_order() {
   return recorded + 1;
 }
 
 void walk_back(const NodePtr& root, std::uint64_t since) {
+  const Walk walk;
   auto pending = count_consumers(root);
   std::vector<NodePtr> ready{root};
   while (!ready.empty()) {
@@ -68,6 +94,8 @@ void walk_back(const NodePtr& root, std::uint64_t since) {
       }
       node->backward = nullptr;
     }
+    // Of a walk inside of another, the leaves are inputs of the function that it is part of.
+    if (walks == 1 && leaf_complete && is_leaf(*node) && node->has_grad) leaf_complete(node.get());
     std::vector<NodePtr> inputs = std::move(node->inputs);
     node->inputs.clear();
     for (NodePtr& input : inputs) {
@@ -80,7 +108,13 @@ void walk_back(const NodePtr& root, std::uint64_t since) {
 
 Tensor record(Tensor y, std::initializer_list<Tensor> inputs,
               std::function<void(Tensor)> backward) {
-  if (!recording) return y;
+  if (!recording) {
+    if (used_leaves == nullptr) return y;
+    for (const Tensor& x : inputs) {
+      if (x.requires_grad() && is_leaf(*x.node())) used_leaves->nodes.push_back(x.node());
+    }
+    return y;
+  }
   if (std::none_of(inputs.begin(), inputs.end(),
                    [](const Tensor& input) { return input.requires_grad(); })) {
     return y;

@@ -43,7 +43,32 @@ void accumulate_grad(const Tensor& x, Tensor g);
 /// adding to gradients that are already there. Frees the graph as it goes.
 void backward(const Tensor& loss, double seed = 1.0);
 
+/// While one lives, backward() on this thread calls `complete(leaf)` as soon as this call adds
+/// nothing more to the gradient of a leaf (Tensor::node()); other gradients may still be missing
+/// then. Once a call of backward() for each leaf that the call gave a gradient; a leaf that
+/// recomputed functions use counts as used wherever they were recorded. Listeners do not nest.
+class LeafGradListener {
+ public:
+  explicit LeafGradListener(std::function<void(const detail::GradNode* leaf)> complete);
+  ~LeafGradListener();
+  LeafGradListener(const LeafGradListener&) = delete;
+  LeafGradListener& operator=(const LeafGradListener&) = delete;
+};
+
 namespace detail {
+
+// While one lives, notes the leaves that functions use that are not recorded.
+class UsedLeaves {
+ public:
+  UsedLeaves();
+  ~UsedLeaves();
+  UsedLeaves(const UsedLeaves&) = delete;
+  UsedLeaves& operator=(const UsedLeaves&) = delete;
+  std::vector<std::shared_ptr<GradNode>> nodes;  // some more than once
+
+ private:
+  UsedLeaves* outer_;
+};
 
 // Position of this thread's next recorded function in the order of recording.
 std::uint64_t next_order();

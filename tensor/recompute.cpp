@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <unordered_set>
 #include <utility>
 
 #include "tensor/autograd.h"
@@ -46,6 +47,7 @@ struct Region {
   Tensors inputs;                                   // stand-ins
   std::vector<std::pair<NodePtr, NodePtr>> stands;  // an input's node and its stand-in's
   Tensors made;                                     // by `first`: leaves of the graph of `last`
+  std::vector<NodePtr> used;                        // leaves that `first` uses, some again
   std::vector<bool> dropped;                        // of `made`, whose memory was given back
   NodePtr last;
   std::uint64_t last_since = 0;
@@ -53,6 +55,7 @@ struct Region {
   void add_inputs(const Tensors& given);
   void run_first();
   void drop_made(const Tensor& y);
+  std::unordered_set<NodePtr> leaves() const;
   Tensors run_again();
   void backward(Tensor dy);
 };
@@ -78,7 +81,9 @@ void Region::add_inputs(const Tensors& given) {
 // Memory that something else holds too, as that of an input passed through, would not become free.
 void Region::run_first() {
   const NoGrad no_grad;
+  detail::UsedLeaves leaves;
   Tensors results = first(inputs);
+  used = std::move(leaves.nodes);
   for (const Tensor& result : results) {
     dropped.push_back(result.storage_use_count() == 1);
     made.push_back(leaf_of(result, true));
@@ -90,6 +95,24 @@ void Region::drop_made(const Tensor& y) {
     if (made[i].storage() == y.storage()) dropped[i] = false;
     if (dropped[i]) made[i].storage()->give_back();
   }
+}
+
+// The leaves to which the region's backward pass may add: what both functions use but were not
+// given. As inputs of the region's node they are complete no earlier than it has run.
+std::unordered_set<NodePtr> Region::leaves() const {
+  std::unordered_set<NodePtr> found(used.begin(), used.end()), seen{last};
+  std::vector<NodePtr> stack{last};
+  while (!stack.empty()) {
+    const NodePtr node = std::move(stack.back());
+    stack.pop_back();
+    if (node->order == 0) found.insert(node);
+    for (const NodePtr& input : node->inputs) {
+      if (seen.insert(input).second) stack.push_back(input);
+    }
+  }
+  for (const auto& [node, stand] : stands) found.erase(stand);
+  for (const Tensor& tensor : made) found.erase(tensor.node());
+  return found;
 }
 
 void Region::backward(Tensor dy) {
@@ -144,8 +167,10 @@ Tensor recompute(const Tensors& inputs, const std::function<Tensors(const Tensor
   if (!y.requires_grad()) return y;
   region->last = y.node();
   region->drop_made(y);
-  return record_function(y.detach(), inputs,
-                         [region](Tensor dy) { region->backward(std::move(dy)); });
+  const Tensor result =
+      record_function(y.detach(), inputs, [region](Tensor dy) { region->backward(std::move(dy)); });
+  for (const NodePtr& leaf : region->leaves()) result.node()->inputs.push_back(leaf);
+  return result;
 }
 
 }  // namespace onpa

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <utility>
+#include <vector>
+
 #include "tensor/flat_params.h"
 #include "tensor/ops/linear.h"
 #include "tests/support/gradcheck.h"
@@ -78,6 +82,49 @@ TEST(Autograd, TheGraphIsFreedAsItIsWalked) {
   backward(loss);
   // The gradient of x and the loss are all that is left.
   EXPECT_LE(memory_stats().live_bytes, before + 4096 + 256);
+}
+
+// What a listener hears: which leaf, and the values that its gradient had then.
+struct Heard {
+  explicit Heard(std::vector<Tensor> leaves) : leaves(std::move(leaves)) {}
+  void operator()(const detail::GradNode* node) {
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+      if (leaves[i].node().get() != node) continue;
+      order.push_back(i);
+      values.push_back(leaves[i].grad().to_vector<float>());
+    }
+  }
+  std::vector<Tensor> leaves;
+  std::vector<std::size_t> order;
+  std::vector<std::vector<float>> values;
+};
+
+TEST(LeafGradListener, HearsOfEachLeafWhenItsGradientIsComplete) {
+  const auto leaf = [](std::uint64_t seed) {
+    return random_normal({4, 4}, seed, 1.0, DType::kF32).set_requires_grad();
+  };
+  const Tensor first = leaf(1), tied = leaf(2), last = leaf(3), unused = leaf(4);
+  const Tensor x = random_normal({2, 4}, 5, 1.0, DType::kF32);
+  const auto loss = [&] {
+    Tensor h = ops::linear(x, first, {});
+    h = ops::linear(h, tied, {});
+    h = ops::linear(h, tied, {});
+    return ops::sum(ops::linear(h, last, {}));
+  };
+  Heard heard({first, tied, last, unused});
+  for (int pass = 1; pass <= 2; ++pass) {  // the second adds to the gradients of the first
+    const LeafGradListener listener(std::ref(heard));
+    backward(loss());
+    EXPECT_EQ(heard.order, (std::vector<std::size_t>{2, 1, 0}));
+    for (std::size_t i = 0; i < heard.order.size(); ++i) {
+      EXPECT_EQ(heard.values[i], heard.leaves[heard.order[i]].grad().to_vector<float>()) << i;
+    }
+    EXPECT_THROW(LeafGradListener([](const detail::GradNode*) {}), Error);
+    heard.order.clear();
+    heard.values.clear();
+  }
+  backward(loss());
+  EXPECT_TRUE(heard.order.empty());
 }
 
 TEST(FlatParams, OneBufferForValuesAndGradients) {

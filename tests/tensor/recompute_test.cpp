@@ -82,6 +82,33 @@ TEST(Recompute, BitsOfTheGradientsStay) {
   EXPECT_EQ(gradients(true), gradients(false));
 }
 
+// Each leaf is complete once, though two layers, each with two walks of its own, and a norm
+// outside of them use it.
+TEST(Recompute, LeavesAreCompleteWhenTheLastRegionThatUsesThemHasRun) {
+  const Layer layer(DType::kF32);
+  Tensors leaves = layer.parameters();
+  leaves.push_back(random_normal({kRows, kWidth}, 9, 1, DType::kF32).set_requires_grad());
+  const Tensor& x = leaves.back();
+  const Tensor y =
+      ops::add(layer.recomputed(layer.recomputed(x)), ops::layer_norm(x, layer.gain, layer.shift));
+  std::vector<std::vector<float>> heard(leaves.size());
+  std::vector<int> times(leaves.size());
+  {
+    const LeafGradListener listener([&](const detail::GradNode* node) {
+      for (std::size_t i = 0; i < leaves.size(); ++i) {
+        if (leaves[i].node().get() != node) continue;
+        heard[i] = leaves[i].grad().to_vector<float>();
+        ++times[i];
+      }
+    });
+    backward(ops::mean(ops::mul(y, y)));
+  }
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    EXPECT_EQ(times[i], 1) << i;
+    EXPECT_EQ(heard[i], leaves[i].grad().to_vector<float>()) << i;
+  }
+}
+
 TEST(Recompute, ParametersGetGradientsThoughTheInputWantsNone) {
   const Layer layer(DType::kF32), same(DType::kF32);
   const Tensor x = random_normal({kRows, kWidth}, 9, 1, DType::kF32);
