@@ -155,27 +155,41 @@ void add_gradients(const Chunk& c, int i) {
   }
 }
 
-// The outputs of the last layer, of whole vectors of rows.
-void predict(const Chunk& c, float* HWY_RESTRICT out) {
+// What the last layer makes of kRows rows of features in panels.
+template <int kRows>
+HWY_NOINLINE void predict_rows(const float* x, std::int64_t panels, const float* weight, float bias,
+                               float* out) {
   const TileTag d;
-  const int last = c.a.layers - 1;
-  const DensePanels::Layer& layer = c.p.layer[last];
-  for (std::int64_t row = 0; row < c.rows; ++row) {
-    const float* x = c.input(last) + row * kPanel;
-    TileVector sums[kTileVectors];
-    for (int v = 0; v < kTileVectors; ++v) sums[v] = hn::Zero(d);
-    for (std::int64_t k = 0; k < c.a.layer[last].inputs; k += kPanel, x += kChunkPanel) {
+  TileVector sums[kRows][kTileVectors];
+  for (auto& row : sums) {
+    for (TileVector& sum : row) sum = hn::Zero(d);
+  }
+  for (std::int64_t k = 0; k < panels; ++k, x += kChunkPanel, weight += kPanel) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kTileVectors; ++v) {
-        const int at = v * static_cast<int>(hn::MaxLanes(d));
-        sums[v] =
-            hn::MulAdd(hn::LoadU(d, x + at), hn::LoadU(d, layer.weight_by_input + k + at), sums[v]);
+    for (int v = 0; v < kTileVectors; ++v) {
+      const int at = v * static_cast<int>(hn::MaxLanes(d));
+      const TileVector right = hn::LoadU(d, weight + at);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        sums[r][v] = hn::MulAdd(hn::LoadU(d, x + r * kPanel + at), right, sums[r][v]);
       }
     }
-    TileVector sum = sums[0];
-    for (int v = 1; v < kTileVectors; ++v) sum = hn::Add(sum, sums[v]);
-    out[row] = *layer.bias + hn::GetLane(hn::SumOfLanes(d, sum));
   }
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    TileVector sum = sums[r][0];
+    for (int v = 1; v < kTileVectors; ++v) sum = hn::Add(sum, sums[r][v]);
+    out[r] = bias + hn::GetLane(hn::SumOfLanes(d, sum));
+  }
+}
+
+void predict(const Chunk& c, float* out) {
+  const int last = c.a.layers - 1;
+  const DensePanels::Layer& layer = c.p.layer[last];
+  for_tile_rows(0, c.rows, [&]<int kRows>(std::int64_t row) {
+    predict_rows<kRows>(c.input(last) + row * kPanel, panels_of(c.a.layer[last].inputs),
+                        layer.weight_by_input, *layer.bias, out + row);
+  });
 }
 
 // The loss of each difference from a target, and the slope of the mean over the batch.

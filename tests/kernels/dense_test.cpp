@@ -8,8 +8,7 @@
 namespace onpa::kernels {
 namespace {
 
-DenseRun run(const DenseCase& c, const DenseState& start, int steps) {
-  DenseModel<float> model = dense_model<float>(c);
+DenseRun run(const DenseCase& c, DenseModel<float> model, const DenseState& start, int steps) {
   DenseRun out;
   out.state = start;
   std::vector<std::byte> workspace;
@@ -33,6 +32,10 @@ DenseRun run(const DenseCase& c, const DenseState& start, int steps) {
   }
   out.param = model.param, out.m = model.m, out.v = model.v;
   return out;
+}
+
+DenseRun run(const DenseCase& c, const DenseState& start, int steps) {
+  return run(c, dense_model<float>(c), start, steps);
 }
 
 TEST(Dense, StepsAgreeWithDouble) {
@@ -77,6 +80,72 @@ TEST(Dense, BitsDoNotDependOnTheThreads) {
     EXPECT_EQ(got.m, want.m) << threads;
     EXPECT_EQ(got.v, want.v) << threads;
   }
+}
+
+// A step from `model` is left out, and counted so.
+void expect_untouched(const DenseCase& c, const DenseModel<float>& model, std::uint64_t count) {
+  const DenseRun got = run(c, model, {}, 1);
+  EXPECT_FALSE(std::isfinite(got.losses.front()));
+  EXPECT_EQ(got.param, model.param);
+  EXPECT_EQ(got.m, model.m);
+  EXPECT_EQ(got.v, model.v);
+  EXPECT_EQ(got.state.step, 1u);
+  EXPECT_EQ(got.state.optimizer_step, 1u);
+  EXPECT_EQ(got.state.position, count);
+  EXPECT_EQ(got.state.not_finite, 1u);
+  EXPECT_EQ(got.state.loss_sum, 0.0);
+  EXPECT_EQ(got.state.samples, 0u);
+}
+
+TEST(Dense, ChangesNothingThatIsNotFinite) {
+  for (const Activation activation : {Activation::kNone, Activation::kRelu, Activation::kGelu}) {
+    for (const LossKind loss : {LossKind::kMse, LossKind::kL1, LossKind::kHuber}) {
+      const DenseCase c{.activation = activation, .loss = loss, .shuffle = false};
+      for (const float bad : {NAN, INFINITY}) {
+        SCOPED_TRACE(::testing::Message() << c << ", " << bad);
+        DenseModel<float> in_x = dense_model<float>(c), in_y = in_x, later = in_x;
+        in_x.x[0] = bad;
+        expect_untouched(c, in_x, 13);
+        in_y.y[12] = bad;
+        expect_untouched(c, in_y, 13);
+        // The 14th row is not in the first batch.
+        later.y[13] = bad;
+        expect_dense_run(c, run(c, later, {}, 1), {}, 1);
+      }
+    }
+  }
+}
+
+// The loss is finite, the gradient of the first layer is 1e25 * 1e25.
+TEST(Dense, SeesInfiniteGradientsBelowAFiniteLoss) {
+  const DenseCase c{
+      .inputs = 2, .hidden = {3, 3}, .activation = Activation::kGelu, .loss = LossKind::kHuber};
+  DenseModel<float> model = dense_model<float>(c);
+  std::fill(model.param.begin(), model.param.end(), 0.0f);
+  for (const std::size_t i : {1u, 2u}) {
+    const DenseLayer& layer = model.layers[i];
+    std::fill_n(model.param.begin() + layer.weight, layer.inputs * layer.outputs, 1e25f);
+  }
+  expect_untouched(c, model, 13);
+}
+
+// Nothing of a step that was left out stays in the memory of its groups.
+TEST(Dense, GoesOnAfterANonFiniteStep) {
+  const DenseCase c{.batch = 150, .rows = 300, .shuffle = false};
+  DenseModel<float> model = dense_model<float>(c);
+  model.x[3] = NAN;
+  const DenseRun got = run(c, model, {}, 2);
+  DenseState second = {.step = 1, .optimizer_step = 1, .epoch = 0, .position = 150};
+  DenseModel<double> want = dense_model<double>(c);
+  const double loss = dense_reference(c, want, second, static_cast<double>(dense_rate(1)));
+  EXPECT_NEAR(got.losses[1], loss, 2e-5 * (1 + loss));
+  for (std::size_t i = 0; i < want.param.size(); ++i) {
+    ASSERT_NEAR(got.param[i], want.param[i], 2e-5) << i;
+  }
+  EXPECT_EQ(got.state.not_finite, 1u);
+  EXPECT_EQ(got.state.optimizer_step, 2u);
+  EXPECT_EQ(got.state.samples, 150u);
+  EXPECT_EQ(got.state.epoch, 1u);
 }
 
 TEST(Dense, ReferenceLearns) {
