@@ -24,6 +24,8 @@ class FlatParams {
   explicit FlatParams(std::vector<std::pair<std::string, Tensor*>> parameters);
 
   const std::vector<FlatSlot>& slots() const { return slots_; }
+  /// The handle that slots()[slot] was made of.
+  const Tensor& parameter(std::size_t slot) const { return *parameters_[slot]; }
   const Tensor& data() const { return data_; }          // (numel) f32
   const Tensor& compute() const { return compute_; }    // (numel); data() unless it is bf16
   const Tensor& grad() const { return grad_; }          // (numel), dtype of compute()

@@ -1,6 +1,6 @@
 # test_dist_mpi under mpirun.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/dist/mpi/*.cpp)
-add_executable(test_dist_mpi ${sources} tests/dist/comm_checks.cpp)
+add_executable(test_dist_mpi ${sources} tests/dist/comm_checks.cpp tests/dist/train_checks.cpp)
 target_link_libraries(test_dist_mpi PRIVATE onpa_dist GTest::gtest)
 set_target_properties(test_dist_mpi PROPERTIES ONPA_CUDA_SIM ON)
 

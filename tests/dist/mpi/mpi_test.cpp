@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "tests/dist/comm_checks.h"
+#include "tests/dist/train_checks.h"
 
 namespace onpa::dist {
 namespace {
@@ -32,6 +33,10 @@ TEST(Mpi, StartedTogether) {
 
 TEST(Mpi, Refusals) {
   testing::check_refusals(*comm);
+}
+
+TEST(Mpi, TrainsToTheWeightsOfOneRank) {
+  testing::check_training(*comm);
 }
 
 // A rank sleeps after it has started an all_reduce; it ends on the others all the same.

@@ -1,0 +1,99 @@
+#include "dist/ddp.h"
+
+#include <unordered_map>
+
+#include "tensor/autograd.h"
+
+namespace onpa::dist {
+
+std::vector<Bucket> cut_buckets(const FlatParams& params, const BucketSizes& sizes) {
+  ONPA_CHECK(sizes.first_bytes > 0 && sizes.bytes > 0, "buckets of ", sizes.first_bytes, " and ",
+             sizes.bytes, " bytes");
+  const auto width = static_cast<std::int64_t>(size_of(params.grad().dtype()));
+  std::vector<Bucket> buckets;
+  std::int64_t end = params.numel();
+  std::size_t last = params.slots().size();
+  for (std::size_t slot = last; slot-- > 0;) {
+    const std::int64_t begin = params.slots()[slot].offset;
+    const std::int64_t enough = buckets.empty() ? sizes.first_bytes : sizes.bytes;
+    if ((end - begin) * width < enough && slot > 0) continue;
+    buckets.push_back({begin, end, slot, last - 1});
+    end = begin;
+    last = slot;
+  }
+  return buckets;
+}
+
+Ddp::Ddp(Comm& comm, FlatParams& params, const BucketSizes& sizes)
+    : comm_(comm),
+      params_(params),
+      buckets_(cut_buckets(params, sizes)),
+      bucket_of_(params.slots().size()) {
+  for (std::size_t b = 0; b < buckets_.size(); ++b) {
+    for (std::size_t s = buckets_[b].first_slot; s <= buckets_[b].last_slot; ++s) bucket_of_[s] = b;
+  }
+}
+
+void Ddp::broadcast(const std::vector<Tensor>& buffers) {
+  std::vector<Work> works;
+  works.push_back(comm_.start_broadcast(params_.data()));
+  for (const Tensor& buffer : buffers) works.push_back(comm_.start_broadcast(buffer));
+  for (Work& work : works) work.wait();
+  params_.refresh_compute();
+}
+
+void Ddp::backward(const Tensor& loss, double seed) {
+  begin();
+  std::unordered_map<const onpa::detail::GradNode*, std::size_t> slots;
+  for (std::size_t s = 0; s < ready_.size(); ++s) slots[params_.parameter(s).node().get()] = s;
+  const LeafGradListener listener([&](const onpa::detail::GradNode* leaf) {
+    if (const auto found = slots.find(leaf); found != slots.end()) mark_ready(found->second);
+  });
+  onpa::backward(loss, seed);
+}
+
+void Ddp::begin() {
+  ONPA_CHECK(!active_, "ddp: begin() without wait() for the step before");
+  active_ = true;
+  ready_.assign(params_.slots().size(), false);
+  missing_.clear();
+  for (const Bucket& bucket : buckets_) {
+    missing_.push_back(bucket.last_slot - bucket.first_slot + 1);
+  }
+  works_.clear();
+}
+
+void Ddp::mark_ready(std::size_t slot) {
+  ONPA_CHECK(active_, "ddp: mark_ready(", slot, ") outside of begin() and wait()");
+  ONPA_CHECK(slot < ready_.size(), "ddp: slot ", slot, " of ", ready_.size());
+  ONPA_CHECK(!ready_[slot], "ddp: the gradient of ", params_.slots()[slot].name,
+             " is complete twice");
+  ready_[slot] = true;
+  --missing_[bucket_of_[slot]];
+  start_complete();
+}
+
+// In the order of the buckets: one that is complete waits for those before it.
+void Ddp::start_complete() {
+  while (works_.size() < buckets_.size() && missing_[works_.size()] == 0) {
+    const Bucket& bucket = buckets_[works_.size()];
+    works_.push_back(comm_.start_all_reduce(params_.grad().slice(bucket.begin, bucket.end)));
+  }
+}
+
+void Ddp::wait() {
+  ONPA_CHECK(active_, "ddp: wait() without begin()");
+  for (std::size_t slot = 0; slot < ready_.size(); ++slot) {
+    if (ready_[slot]) continue;
+    // From now on it holds what other ranks have added.
+    const GradTarget target = grad_target(params_.parameter(slot));
+    if (!target || target.mode == kernels::GradMode::kAssign) {
+      params_.view(params_.grad(), params_.slots()[slot]).zero();
+    }
+    mark_ready(slot);
+  }
+  active_ = false;
+  for (Work& work : works_) work.wait();
+}
+
+}  // namespace onpa::dist
