@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Times onpa and the newest PyTorch beside each other on this machine's CPU (./dev bench --vs-torch).
 
-Results go to bench/results/<device>/vs_torch.json, after each row, and to bench/results/README.md. Ends with 1
+Results go to bench/results/<device>/vs_torch.json, after each row, and to the tables of bench/results/README.md and
+README.md. Ends with 1
 if a row failed (results that disagree, a peer that broke), 69 if there is no PyTorch.
 """
 import argparse
@@ -180,6 +181,7 @@ def compare(args, torch: pathlib.Path, scratch: pathlib.Path) -> int:
             worker.close()
     if not args.small:
         (benchmarks.RESULTS / "README.md").write_text(benchmarks.table())
+        (ROOT / "README.md").write_text(report.with_table((ROOT / "README.md").read_text(), ROOT))
     if failed:
         sys.stderr.write(log.read_text()[-4000:])
         print(f"bench: failed: {', '.join(failed)}", file=sys.stderr)

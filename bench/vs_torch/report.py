@@ -1,8 +1,13 @@
 """Tables of the comparison with PyTorch, from the JSON that it leaves."""
 import json
 import pathlib
+import re
 
 FILE = "vs_torch.json"
+# README.md shows these rows, of the device that its marker names.
+SHOWN = re.compile(r"^(passt_|peak_memory/passt_train/(10|30)s$|attention_forward_backward|dense_|mel/torchaudio|"
+                   r"mel/public|mp3|adamw|gemm/(fc1_gelu|qkv)/M=1434|checkpoint|startup|build|size)")
+MARK = re.compile(r"(<!-- from (bench/results/[^ ]+) by \./dev bench --vs-torch -->\n).*?(<!-- end -->)", re.DOTALL)
 BUSY_CORES = 0.2  # a row that was disturbed by more says so
 HEAD = ["| row | onpa | PyTorch's best | ratio (95 %) | target | met | onpa's rate | PyTorch's rate |",
         "|---|---|---|---|---|---|---|---|"]
@@ -44,6 +49,28 @@ def line(result: dict) -> str:
     return (f"| {result['name']} | {number(result['ours']['median'])} {unit}{': ' + way if way else ''} | "
             f"{number(result['theirs']['median'])} {unit}: {result['best']} | {result['ratio']:.2f}{spread} | "
             f"{number(result['target'])} | {met(result)} | {rate(result, 'ours')} | {rate(result, 'theirs')} |")
+
+
+def readme_lines(data: dict) -> list[str]:
+    lines = ["| | onpa | PyTorch's best | ratio (95 %) | at least | most possible |", "|---|---|---|---|---|---|"]
+    for row in data["rows"]:
+        if SHOWN.match(row["name"]) and "failed" not in row:
+            most = f"{row['ratio_at_limit']:.2f}" if "ratio_at_limit" in row else ""
+            spread = f" ({row['interval'][0]:.2f} to {row['interval'][1]:.2f})" if row.get("interval") else ""
+            lines.append(f"| {row['name']} | {number(row['ours']['median'])} {row['unit']} | "
+                         f"{number(row['theirs']['median'])} {row['unit']} | {row['ratio']:.2f}{spread} | "
+                         f"{number(row['target'])} | {most} |")
+    return lines
+
+
+def with_table(readme: str, root: pathlib.Path) -> str:
+    """README.md with the table between its markers made anew from the JSON that they name, where it is there."""
+    def fresh(match: re.Match) -> str:
+        if not (root / match[2]).exists():
+            return match[0]
+        return match[1] + "\n".join(readme_lines(json.loads((root / match[2]).read_text()))) + "\n" + match[3]
+
+    return MARK.sub(fresh, readme)
 
 
 def growth_lines(growth: dict) -> list[str]:

@@ -224,6 +224,22 @@ class Table(unittest.TestCase):
         row["machine"] = {"cores_busy_with_others": 1.24}
         self.assertIn("other processes kept 1.2 cores busy", report.line(row))
 
+    def test_the_readme_shows_what_the_committed_results_say(self):
+        text = (ROOT / "README.md").read_text()
+        self.assertRegex(text, report.MARK)
+        self.assertEqual(report.with_table(text, ROOT), text)
+
+    def test_the_table_of_the_readme_is_made_anew(self):
+        row = {"name": "mp3_decode", "unit": "ms", "target": 1.3, "ours": {"median": 2.0}, "theirs": {"median": 5.0},
+               "ratio": 2.5, "interval": None, "ratio_at_limit": 4.0}
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            (root / "bench/results").mkdir(parents=True)
+            (root / "bench/results/x.json").write_text(json.dumps({"rows": [row, row | {"name": "not shown"}]}))
+            mark = "<!-- from bench/results/x.json by ./dev bench --vs-torch -->\n"
+            made = report.with_table(f"a\n{mark}old\n<!-- end -->\nb", root)
+        self.assertEqual(made.split("\n")[4:], ["| mp3_decode | 2 ms | 5 ms | 2.50 | 1.3 | 4.00 |", "<!-- end -->", "b"])
+
     def test_every_target_of_a_row_is_a_number_that_a_ratio_can_reach(self):
         for small in (False, True):
             names = [row.name for row in table.all_rows(small)]
