@@ -90,6 +90,21 @@ TEST(Local, ARankThatThrowsReleasesTheOthers) {
   }
 }
 
+TEST(Local, CallsAfterALossFailAtOnce) {
+  std::atomic<int> refused = 0;
+  failure_of(2, [&](Comm& comm) {
+    if (comm.rank() == 0) fail(ExitCode::kBadData, "row 7 is empty");
+    for (int i = 0; i < 3; ++i) {
+      try {
+        comm.barrier();
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+  });
+  EXPECT_EQ(refused, 3);
+}
+
 TEST(Local, WhatWasCalledByAllStillEndsAfterARankFailed) {
   run_local(3, [](Comm& comm) {
     Tensor x = Tensor::full({100003}, 1);
