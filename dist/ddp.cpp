@@ -30,6 +30,7 @@ Ddp::Ddp(Comm& comm, FlatParams& params, const BucketSizes& sizes)
       buckets_(cut_buckets(params, sizes)),
       bucket_of_(params.slots().size()) {
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
+    order_.push_back(b);
     for (std::size_t s = buckets_[b].first_slot; s <= buckets_[b].last_slot; ++s) bucket_of_[s] = b;
   }
 }
@@ -69,14 +70,15 @@ void Ddp::mark_ready(std::size_t slot) {
   ONPA_CHECK(!ready_[slot], "ddp: the gradient of ", params_.slots()[slot].name,
              " is complete twice");
   ready_[slot] = true;
-  --missing_[bucket_of_[slot]];
+  const std::size_t bucket = bucket_of_[slot];
+  if (--missing_[bucket] == 0 && !learned_) completed_.push_back(bucket);
   start_complete();
 }
 
-// In the order of the buckets: one that is complete waits for those before it.
+// A bucket that is complete waits for those before it in the order.
 void Ddp::start_complete() {
-  while (works_.size() < buckets_.size() && missing_[works_.size()] == 0) {
-    const Bucket& bucket = buckets_[works_.size()];
+  while (works_.size() < buckets_.size() && missing_[order_[works_.size()]] == 0) {
+    const Bucket& bucket = buckets_[order_[works_.size()]];
     works_.push_back(comm_.start_all_reduce(params_.grad().slice(bucket.begin, bucket.end)));
   }
 }
@@ -94,6 +96,17 @@ void Ddp::wait() {
   }
   active_ = false;
   for (Work& work : works_) work.wait();
+  if (!learned_) learn_order();
+}
+
+void Ddp::learn_order() {
+  const std::vector<std::int64_t> mine(completed_.begin(), completed_.end());
+  const Tensor order = Tensor::from<std::int64_t>({static_cast<std::int64_t>(mine.size())}, mine)
+                           .to(params_.grad().device());
+  comm_.broadcast(order);
+  const auto learned = order.to(DeviceKind::kCpu).to_vector<std::int64_t>();
+  order_.assign(learned.begin(), learned.end());
+  learned_ = true;
 }
 
 }  // namespace onpa::dist

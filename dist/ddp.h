@@ -36,8 +36,10 @@ std::vector<Bucket> cut_buckets(const FlatParams& params, const BucketSizes& siz
 ///   ddp.wait();                       // instead of params.finish_grad()
 ///   optimizer.step(lr, 1 / size);     // grad() is the sum over the ranks
 ///
-/// Buckets are reduced in their order, whatever the order of gradients, so that ranks whose
-/// gradients come in another order, or not at all, stay together.
+/// All ranks reduce the buckets in one order, so that those whose gradients come in another order,
+/// or not at all, stay together: in the first step last layers first, then in the order in which
+/// they were complete on rank 0. So a bucket that holds a parameter that the loss does not use
+/// comes last and holds up no other.
 class Ddp {
  public:
   /// All ranks need the same slots. Both arguments must outlive this; on the GPU, to be made after
@@ -65,11 +67,15 @@ class Ddp {
 
  private:
   void start_complete();
+  void learn_order();
 
   Comm& comm_;
   FlatParams& params_;
   std::vector<Bucket> buckets_;
   std::vector<std::size_t> bucket_of_;  // by slot
+  std::vector<std::size_t> order_;      // in which buckets are started
+  std::vector<std::size_t> completed_;  // buckets of the first step, as they were complete
+  bool learned_ = false;                // order_ is that of rank 0's first step
   bool active_ = false;                 // between begin() and wait()
   std::vector<bool> ready_;             // by slot
   std::vector<std::size_t> missing_;    // by bucket, slots that are not ready

@@ -75,6 +75,7 @@ class NotingComm : public Comm {
 
  protected:
   Work start(Collective c) override {
+    if (c.kind != Collective::Kind::kAllReduce) return {};
     bytes += static_cast<std::int64_t>(c.in.byte_count());
     std::string there;
     if (layers_.a.grad().defined()) there += "a";
@@ -106,6 +107,23 @@ TEST(Ddp, ReducesABucketWhileGradientsOfEarlierLayersAreMissing) {
     ddp.wait();
     EXPECT_EQ(comm.notes.size(), 3u);
     EXPECT_EQ(comm.bytes, 4 * layers.params.numel());
+  }
+}
+
+// The first bucket has a parameter that is not used: it holds the others up in the first step only.
+TEST(Ddp, LaterStepsFollowTheOrderOfTheFirst) {
+  Layers layers;
+  NotingComm comm(layers);
+  Ddp ddp(comm, layers.params, {.first_bytes = 1, .bytes = 1});
+  const Tensor x = Tensor::full({1, 16}, 1);
+  for (const bool first : {true, false, false}) {
+    comm.notes.clear();
+    layers.params.clear_grad();
+    ddp.backward(ops::sum(ops::linear(ops::linear(x, layers.a), layers.b)));
+    EXPECT_EQ(comm.notes,
+              first ? std::vector<std::string>{} : (std::vector<std::string>{"b", "ab"}));
+    ddp.wait();
+    EXPECT_EQ(comm.notes.size(), 3u);
   }
 }
 
