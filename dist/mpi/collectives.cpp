@@ -14,6 +14,9 @@ using Kind = Collective::Kind;
 // memory holds as many.
 constexpr std::int64_t kSegment = std::int64_t{1} << 22;
 
+// Bytes of each rank that an all_gather sends at once.
+constexpr std::int64_t kBlockBytes = std::int64_t{1} << 22;
+
 // What every rank tells every other first: which collective it calls and, where it is small, the
 // data itself, so that a sum of a few numbers is one message.
 struct Notice {
@@ -150,9 +153,8 @@ void Collectives::all_gather(const Collective& c) {
   const auto rank = transport_.rank();
   std::byte* own = c.out.bytes() + rank * block;
   if (own != c.in.bytes()) std::memcpy(own, c.in.bytes(), c.in.byte_count());
-  constexpr std::int64_t kStep = kSegment * 8;  // bytes
-  for (std::int64_t begin = 0; begin < block; begin += kStep) {
-    const auto bytes = [&](int) { return std::min(kStep, block - begin); };
+  for (std::int64_t begin = 0; begin < block; begin += kBlockBytes) {
+    const auto bytes = [&](int) { return std::min(kBlockBytes, block - begin); };
     transport_.exchange({.send = [&](int) { return own + begin; },
                          .receive = [&](int r) { return c.out.bytes() + r * block + begin; },
                          .send_bytes = bytes,

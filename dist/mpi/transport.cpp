@@ -12,7 +12,7 @@
 namespace onpa::dist::mpi {
 namespace {
 
-constexpr std::int64_t kBroadcastBytes = std::int64_t{1} << 26;  // a count is an int
+constexpr std::int64_t kBroadcastBytes = std::int64_t{1} << 23;  // at once; a count is an int
 
 // A call that the other ranks have come to already ends within these looks. After them the thread
 // sleeps: the cores are there for the kernels. Data moves only during a look, and 64 KiB to 4 MiB

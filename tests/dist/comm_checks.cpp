@@ -53,12 +53,15 @@ void expect_same(const Tensor& got, const std::vector<T>& want, const char* what
 }
 
 template <class T>
-void check_reductions(Comm& comm, std::int64_t n, ReduceOp op) {
-  const int rank = comm.rank(), size = comm.size();
-  Tensor x = values_of<T>(rank, n);
+void check_all_reduce(Comm& comm, std::int64_t n, ReduceOp op) {
+  const Tensor x = values_of<T>(comm.rank(), n);
   comm.all_reduce(x, op);
-  expect_same(x, reduced<T>(size, n, op), "all_reduce", rank);
+  expect_same(x, reduced<T>(comm.size(), n, op), "all_reduce", comm.rank());
+}
 
+template <class T>
+void check_reduce_scatter(Comm& comm, std::int64_t n, ReduceOp op) {
+  const int rank = comm.rank(), size = comm.size();
   const auto whole = reduced<T>(size, n * size, op);
   const std::vector<T> mine(whole.begin() + rank * n, whole.begin() + (rank + 1) * n);
   const Tensor all = values_of<T>(rank, n * size);
@@ -72,13 +75,17 @@ void check_reductions(Comm& comm, std::int64_t n, ReduceOp op) {
 }
 
 template <class T>
-void check_copies(Comm& comm, std::int64_t n) {
-  const int rank = comm.rank(), size = comm.size();
-  for (const int root : {0, size - 1}) {
-    Tensor x = values_of<T>(rank, n);
+void check_broadcast(Comm& comm, std::int64_t n) {
+  for (const int root : {0, comm.size() - 1}) {
+    const Tensor x = values_of<T>(comm.rank(), n);
     comm.broadcast(x, root);
-    expect_same(x, values_of<T>(root, n).template to_vector<T>(), "broadcast", rank);
+    expect_same(x, values_of<T>(root, n).template to_vector<T>(), "broadcast", comm.rank());
   }
+}
+
+template <class T>
+void check_all_gather(Comm& comm, std::int64_t n) {
+  const int rank = comm.rank(), size = comm.size();
   std::vector<T> want;
   for (int other = 0; other < size; ++other) {
     const auto x = values_of<T>(other, n).template to_vector<T>();
@@ -97,9 +104,12 @@ void check_copies(Comm& comm, std::int64_t n) {
 template <class T>
 void check_type(Comm& comm) {
   for (const std::int64_t n : kSizes) {
-    check_reductions<T>(comm, n, ReduceOp::kSum);
-    check_reductions<T>(comm, n, ReduceOp::kMax);
-    check_copies<T>(comm, n);
+    for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax}) {
+      check_all_reduce<T>(comm, n, op);
+      check_reduce_scatter<T>(comm, n, op);
+    }
+    check_broadcast<T>(comm, n);
+    check_all_gather<T>(comm, n);
   }
 }
 
@@ -149,8 +159,11 @@ void check_started_together(Comm& comm) {
 }
 
 void check_long_tensor(Comm& comm, std::int64_t n) {
-  check_reductions<float>(comm, n, ReduceOp::kSum);
-  check_copies<float>(comm, n);
+  const std::int64_t part = n / comm.size() + 7;
+  check_all_reduce<float>(comm, n, ReduceOp::kSum);
+  check_reduce_scatter<float>(comm, part, ReduceOp::kSum);
+  check_broadcast<float>(comm, n);
+  check_all_gather<float>(comm, part);
 }
 
 void check_refusals(Comm& comm) {

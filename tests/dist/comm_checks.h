@@ -14,7 +14,7 @@ void check_values(Comm& comm);
 /// Many collectives under way at once end in order and with the values that they have one by one.
 void check_started_together(Comm& comm);
 
-/// Sums, parts of sums and copies of n f32 elements, for n that a backend cuts into pieces.
+/// All collectives on n f32 elements over all ranks, for n that a backend cuts into pieces.
 void check_long_tensor(Comm& comm, std::int64_t n);
 
 /// What fits no collective is refused before anything is sent, so that the ranks stay together.

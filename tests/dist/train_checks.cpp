@@ -18,7 +18,7 @@ namespace {
 
 using onpa::testing::random_normal;
 
-constexpr std::int64_t kRows = 24, kWidth = 13, kHidden = 17;
+constexpr std::int64_t kRows = 72, kWidth = 13, kHidden = 17;
 
 // A hidden layer whose weight is used twice, once in a recomputed region.
 struct Network {

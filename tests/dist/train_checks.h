@@ -13,7 +13,7 @@ struct Training {
   std::int64_t bucket_bytes = 200;  // several a layer, and some of more than one parameter
 };
 
-/// The weights of rank comm.rank() after training on batches of 24 rows, which the ranks share
+/// The weights of rank comm.rank() after training on batches of 72 rows, which the ranks share
 /// evenly. Ranks start with different weights; those of rank 0 count.
 std::vector<float> train(Comm& comm, const Training& training);
 
