@@ -40,7 +40,8 @@ def device_slug() -> str:
 def commit() -> str:
     head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True,
                           text=True).stdout.strip() or "unknown"
-    dirty = subprocess.run(["git", "status", "--porcelain", "--", ":!bench/results"], cwd=ROOT,
+    dirty = subprocess.run(["git", "status", "--porcelain", "--", ":!bench/results",
+                            ":!README.md"], cwd=ROOT,  # both hold results
                            capture_output=True, text=True).stdout.strip()
     return head + ("-dirty" if dirty else "")
 

@@ -14,7 +14,8 @@ import workers
 
 SETTLE_SECONDS = 0.02  # OpenMP's threads spin for a few milliseconds after their work
 REPETITION_SECONDS = 0.15
-PILOT_RUNS = 2
+PILOT_RUNS = 5
+LONG_SECONDS = 1.0  # calls that take longer are tried twice only
 
 
 class Disagreement(RuntimeError):
@@ -79,8 +80,9 @@ def fastest(bench: Bench, row: table.Row, peers: list[table.Peer],
             continue
         try:
             worker = prepare(bench, row, peer, expected)
-            calls = calls_for(seconds_per_call(worker, 1))
-            times[peer.title] = min(seconds_per_call(worker, calls) for _ in range(PILOT_RUNS))
+            once = seconds_per_call(worker, 1)
+            runs = 2 if once > LONG_SECONDS else PILOT_RUNS
+            times[peer.title] = statistics.median(seconds_per_call(worker, calls_for(once)) for _ in range(runs))
             tried[peer.title] = 1e3 * times[peer.title]
             worker.ask(do="drop")
         except workers.WorkerError as error:
