@@ -3,7 +3,7 @@
 
 #include <mpi.h>
 
-#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -20,7 +20,8 @@ class Transport {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  /// `all`, size() blocks of `bytes`, becomes the `mine` of every rank.
+  /// Where ranks wait for each other to come. `all`, size() blocks of `bytes`, becomes the `mine`
+  /// of every rank.
   void gather_small(const void* mine, void* all, int bytes);
   /// `bytes` at `data` become what they are on `root`.
   void broadcast(std::byte* data, std::int64_t bytes, int root);
@@ -35,7 +36,7 @@ class Transport {
 
  private:
   void check(int error) const;
-  void finish(std::vector<MPI_Request>& requests) const;
+  void finish(std::vector<MPI_Request>& requests, std::chrono::microseconds longest_sleep) const;
 
   MPI_Comm comm_;
   int rank_ = 0, size_ = 1;
