@@ -12,6 +12,7 @@
 // After foreach_target.h, which re-includes this file once per target.
 #include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/transpose-inl.h"
 
 #ifndef ONPA_AUDIO_RESAMPLE_CPP_
 #define ONPA_AUDIO_RESAMPLE_CPP_
@@ -28,24 +29,7 @@ namespace onpa::audio::HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
-
-// A 4 x 4 block; rows of `from` and `to` are that many floats apart.
-HWY_ATTR HWY_INLINE void transpose_4x4(const float* HWY_RESTRICT from, std::int64_t from_row,
-                                       float* HWY_RESTRICT to, std::int64_t to_row) {
-#if HWY_TARGET == HWY_SCALAR
-  for (std::int64_t i = 0; i < 16; ++i) to[i % 4 * to_row + i / 4] = from[i / 4 * from_row + i % 4];
-#else
-  const hn::Full128<float> d;
-  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + from_row);
-  const auto c = hn::LoadU(d, from + 2 * from_row), e = hn::LoadU(d, from + 3 * from_row);
-  const auto ac_low = hn::InterleaveLower(d, a, c), ac_high = hn::InterleaveUpper(d, a, c);
-  const auto be_low = hn::InterleaveLower(d, b, e), be_high = hn::InterleaveUpper(d, b, e);
-  hn::StoreU(hn::InterleaveLower(d, ac_low, be_low), d, to);
-  hn::StoreU(hn::InterleaveUpper(d, ac_low, be_low), d, to + to_row);
-  hn::StoreU(hn::InterleaveLower(d, ac_high, be_high), d, to + 2 * to_row);
-  hn::StoreU(hn::InterleaveUpper(d, ac_high, be_high), d, to + 3 * to_row);
-#endif
-}
+using kernels::HWY_NAMESPACE::transpose_4x4;
 
 // Adds rows [0, count) of 4 outputs' taps, times 2 vectors of lanes of every row of x, to `sums`
 // (4, kLanes). Eight sums in flight hide the latency of multiply-add.

@@ -6,6 +6,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/cpu/dense_tile-inl.h"
+#include "kernels/cpu/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace onpa::kernels {
@@ -65,30 +66,11 @@ double sum_tile(const DenseStep& a, const DensePanels& p, std::int64_t groups, i
   return hn::GetLane(hn::SumOfLanes(d_double, squares[0]));
 }
 
-// Four features of each of four rows, turned.
-HWY_INLINE void turn(const float* from, std::int64_t stride, float* to) {
-#if HWY_TARGET == HWY_SCALAR
-  for (int j = 0; j < 4; ++j) {
-    for (int k = 0; k < 4; ++k) to[k * kPanel + j] = from[j * stride + k];
-  }
-#else
-  const hn::FixedTag<float, 4> d;
-  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + stride),
-             e = hn::LoadU(d, from + 2 * stride), f = hn::LoadU(d, from + 3 * stride);
-  const auto low_ae = hn::InterleaveLower(d, a, e), low_bf = hn::InterleaveLower(d, b, f);
-  const auto high_ae = hn::InterleaveUpper(d, a, e), high_bf = hn::InterleaveUpper(d, b, f);
-  hn::StoreU(hn::InterleaveLower(d, low_ae, low_bf), d, to);
-  hn::StoreU(hn::InterleaveUpper(d, low_ae, low_bf), d, to + kPanel);
-  hn::StoreU(hn::InterleaveLower(d, high_ae, high_bf), d, to + 2 * kPanel);
-  hn::StoreU(hn::InterleaveUpper(d, high_ae, high_bf), d, to + 3 * kPanel);
-#endif
-}
-
 void pack_by_output(const float* weight, std::int64_t outputs, std::int64_t inputs, float* to) {
   const std::int64_t rows = outputs / 4 * 4, columns = inputs / 4 * 4;
   for (std::int64_t k = 0; k < columns; k += 4) {
     for (std::int64_t j = 0; j < rows; j += 4) {
-      turn(weight + j * inputs + k, inputs, to + k * kPanel + j);
+      transpose_4x4(weight + j * inputs + k, inputs, to + k * kPanel + j, kPanel);
     }
   }
   for (std::int64_t j = 0; j < outputs; ++j) {

@@ -13,6 +13,7 @@
 #include "kernels/error.h"
 #include "tensor/device.h"
 #include "tests/apps/run_command.h"
+#include "tests/support/timed_gpu.h"
 #ifdef ONPA_CUDA_SIM
 #include "tests/cuda_sim/device.h"
 #endif
@@ -307,18 +308,8 @@ TEST(BenchResult, RatesAreThoseOfTheMedian) {
 class BenchGpu : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
-    if (const std::string problem = cuda_problem(); !problem.empty()) GTEST_SKIP() << problem;
-#ifdef ONPA_CUDA_SIM
-    // The simulated clock must not run faster than the time that passes here.
-    sim::device_options().kernel_ms = 1e-4;
-    sim::device_options().algorithm_ms = {1e-4, 1e-4, 1e-4};
-#endif
-  }
-  void TearDown() override {
-#ifdef ONPA_CUDA_SIM
-    sim::device_options() = {};
-#endif
+    if (const std::string problem = testing::gpu_missing(); !problem.empty())
+      GTEST_SKIP() << problem;
   }
   static apps::BenchResult bench(const std::string& model, Strings set, bool training,
                                  std::int64_t steps) {
@@ -335,6 +326,8 @@ class BenchGpu : public ::testing::Test {
                  static_cast<int>(result.samples));
     return result;
   }
+
+  const testing::ShortKernels short_kernels_;
 };
 
 // Steps that are timed replay their graph; those recorded come after them.

@@ -13,9 +13,7 @@
 #include "kernels/error.h"
 #include "tensor/device.h"
 #include "tests/apps/train_support.h"
-#ifdef ONPA_CUDA_SIM
-#include "tests/cuda_sim/device.h"
-#endif
+#include "tests/support/timed_gpu.h"
 
 namespace onpa::testing {
 namespace {
@@ -213,19 +211,9 @@ TEST_F(TrainProfile, ReportsWhatItHasAndTrainsOnWithoutItsFiles) {
 class TrainProfileGpu : public TrainProfile {
  protected:
   void SetUp() override {
-    if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
-    if (const std::string problem = cuda_problem(); !problem.empty()) GTEST_SKIP() << problem;
+    if (const std::string problem = testing::gpu_missing(); !problem.empty())
+      GTEST_SKIP() << problem;
     TrainProfile::SetUp();
-#ifdef ONPA_CUDA_SIM
-    // The simulated clock must not run faster than the time that passes here.
-    sim::device_options().kernel_ms = 1e-4;
-    sim::device_options().algorithm_ms = {1e-4, 1e-4, 1e-4};
-#endif
-  }
-  void TearDown() override {
-#ifdef ONPA_CUDA_SIM
-    sim::device_options() = {};
-#endif
   }
   // Trains with and without a profile of steps 2 to 4, which must end with the same bits.
   Trace train(const std::string& precision) {
@@ -244,6 +232,8 @@ class TrainProfileGpu : public TrainProfile {
     EXPECT_TRUE(last_weights(folder_ / "plain") == last_weights(folder_ / "profiled"));
     return read_trace(folder_ / "profiled");
   }
+
+  const testing::ShortKernels short_kernels_;
 };
 
 TEST_F(TrainProfileGpu, StepsRunOpByOp) {
