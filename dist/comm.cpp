@@ -19,16 +19,23 @@ const char* kind_name(Collective::Kind kind) {
   return "?";
 }
 
+std::string call_name(Collective::Kind kind, ReduceOp op, int root) {
+  std::string text = kind_name(kind);
+  if (kind == Collective::Kind::kAllReduce || kind == Collective::Kind::kReduceScatter) {
+    text += op == ReduceOp::kSum ? " (sum)" : " (max)";
+  }
+  if (kind == Collective::Kind::kBroadcast) text += " from rank " + std::to_string(root);
+  return text;
+}
+
+std::string operand_name(std::int64_t numel, DType dtype) {
+  return " of " + std::to_string(numel) + " " + name_of(dtype);
+}
+
 }  // namespace
 
 std::string Collective::name() const {
-  std::string text = kind_name(kind);
-  if (kind == Kind::kAllReduce || kind == Kind::kReduceScatter) {
-    text += op == ReduceOp::kSum ? " (sum)" : " (max)";
-  }
-  if (kind == Kind::kBroadcast) text += " from rank " + std::to_string(root);
-  if (in.defined()) text += " of " + std::to_string(in.numel()) + " " + name_of(in.dtype());
-  return text;
+  return call_name(kind, op, root) + (in.defined() ? operand_name(in.numel(), in.dtype()) : "");
 }
 
 bool Collective::matches(const Collective& other) const {
@@ -55,32 +62,56 @@ void Comm::check(const Collective& c) const {
   if (c.root < 0 || c.root >= size_) refuse("root ", c.root, " of ", size_, " ranks");
 }
 
+Work Comm::count_and_start(const Collective& c) {
+  {
+    const std::lock_guard lock(calls_mutex_);
+    ++calls_;
+    last_call_ = {c.kind, c.op, c.root, c.in.defined() ? c.in.numel() : 0,
+                  c.in.defined() ? c.in.dtype() : DType::kF32};
+  }
+  return start(c);
+}
+
+Comm::Calls Comm::calls() const {
+  const std::lock_guard lock(calls_mutex_);
+  if (calls_ == 0) return {};
+  const CallShape& c = last_call_;
+  const bool bare = c.kind == Collective::Kind::kBarrier;
+  return {calls_, call_name(c.kind, c.op, c.root) + (bare ? "" : operand_name(c.numel, c.dtype))};
+}
+
+void Comm::send_note(int, const std::string&) {}
+
+std::vector<Note> Comm::take_notes() {
+  return {};
+}
+
 Work Comm::start_all_reduce(const Tensor& x, ReduceOp op) {
   const Collective c{Collective::Kind::kAllReduce, x, x, op, 0};
   check(c);
-  return start(c);
+  return count_and_start(c);
 }
 
 Work Comm::start_broadcast(const Tensor& x, int root) {
   const Collective c{Collective::Kind::kBroadcast, x, x, ReduceOp::kSum, root};
   check(c);
-  return start(c);
+  return count_and_start(c);
 }
 
 Work Comm::start_all_gather(const Tensor& x, const Tensor& all) {
   const Collective c{Collective::Kind::kAllGather, x, all, ReduceOp::kSum, 0};
   check(c);
-  return start(c);
+  return count_and_start(c);
 }
 
 Work Comm::start_reduce_scatter(const Tensor& all, const Tensor& part, ReduceOp op) {
   const Collective c{Collective::Kind::kReduceScatter, all, part, op, 0};
   check(c);
-  return start(c);
+  return count_and_start(c);
 }
 
 void Comm::barrier() {
-  start({}).wait();
+  count_and_start({}).wait();
 }
 
 }  // namespace onpa::dist

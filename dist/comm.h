@@ -2,8 +2,11 @@
 // all start the same collectives, on the same shapes and types, in the same order.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "tensor/tensor.h"
 
@@ -56,6 +59,12 @@ class Work {
   std::shared_ptr<detail::WorkState> state_;
 };
 
+/// A few words of one rank to another.
+struct Note {
+  int from = 0;
+  std::string text;
+};
+
 /// The ranks of one job. A Comm belongs to one thread of its rank. Collectives run one after
 /// another in the order in which they were started, beside whatever that thread does meanwhile;
 /// their tensors must be left alone until wait(). The results have the same bits on all ranks,
@@ -95,6 +104,22 @@ class Comm {
   /// Returns when all ranks have called it, and so have ended all that they started before.
   void barrier();
 
+  /// The collective that this rank has started last, and how many it has started. From any thread.
+  struct Calls {
+    std::uint64_t count = 0;
+    std::string last;  // Collective::name(); empty before the first
+  };
+  Calls calls() const;
+
+  /// Sends `text` to rank `to` beside the collectives, whatever becomes of them: a rank that waits
+  /// in vain asks so where the others are. Returns at once, from any thread; a note to a rank that
+  /// does not take it is lost, as is what is longer than kLongestNote. A backend may have none.
+  virtual void send_note(int to, const std::string& text);
+  /// The notes that have come since the last call, those of one rank in their order. From any
+  /// thread.
+  virtual std::vector<Note> take_notes();
+  static constexpr std::size_t kLongestNote = 2000;
+
   /// Ends the whole job, with exit code `code` of 1 to 255 (another becomes 70). To be called by a
   /// rank that cannot go on, after it has said why.
   [[noreturn]] virtual void abort(int code) = 0;
@@ -106,9 +131,22 @@ class Comm {
   virtual Work start(Collective collective) = 0;
 
  private:
+  // A collective without its tensors, which must not live longer for a message's sake.
+  struct CallShape {
+    Collective::Kind kind = Collective::Kind::kBarrier;
+    ReduceOp op = ReduceOp::kSum;
+    int root = 0;
+    std::int64_t numel = 0;
+    DType dtype = DType::kF32;
+  };
+
   void check(const Collective& collective) const;
+  Work count_and_start(const Collective& collective);
 
   const int rank_, size_;
+  mutable std::mutex calls_mutex_;
+  std::uint64_t calls_ = 0;
+  CallShape last_call_;
 };
 
 }  // namespace onpa::dist

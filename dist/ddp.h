@@ -57,6 +57,8 @@ class Ddp {
   /// this order, or for a slot marked twice.
   void begin();
   void mark_ready(std::size_t slot);
+  /// Whether this is between begin() and wait().
+  bool active() const { return active_; }
 
   /// Returns when params.grad() holds the sum over the ranks of all gradients. A slot that was not
   /// marked counts with what has been added to it since clear_grad(), or 0. Throws Error as

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dist/host.h"
@@ -85,6 +86,7 @@ class Group {
       : size_(size),
         calls_(static_cast<std::size_t>(size)),
         left_(static_cast<std::size_t>(size)),
+        notes_(static_cast<std::size_t>(size)),
         worker_([this] { work(); }) {}
 
   ~Group() {
@@ -114,6 +116,16 @@ class Group {
     left_[static_cast<std::size_t>(rank)] = error ? "has failed" : "has ended";
     if (error && !first_error_) first_error_ = std::move(error);
     changed_.notify_all();
+  }
+
+  void send_note(int from, int to, const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    notes_.at(static_cast<std::size_t>(to)).push_back({from, text.substr(0, Comm::kLongestNote)});
+  }
+
+  std::vector<Note> take_notes(int rank) {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(notes_[static_cast<std::size_t>(rank)], {});
   }
 
   std::exception_ptr first_error() {
@@ -176,10 +188,11 @@ class Group {
   const int size_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Round> rounds_;          // not carried out yet
-  std::uint64_t first_round_ = 0;     // number of rounds_.front()
-  std::vector<std::uint64_t> calls_;  // by rank, how many it has made
-  std::vector<const char*> left_;     // by rank, null while it runs
+  std::deque<Round> rounds_;              // not carried out yet
+  std::uint64_t first_round_ = 0;         // number of rounds_.front()
+  std::vector<std::uint64_t> calls_;      // by rank, how many it has made
+  std::vector<const char*> left_;         // by rank, null while it runs
+  std::vector<std::vector<Note>> notes_;  // by rank that they are for
   std::exception_ptr first_error_;
   int lost_ = -1;  // the rank without which the first round cannot end
   bool stopping_ = false;
@@ -189,6 +202,9 @@ class Group {
 class LocalComm : public Comm {
  public:
   LocalComm(Group& group, int rank, int size) : Comm(rank, size), group_(group) {}
+
+  void send_note(int to, const std::string& text) override { group_.send_note(rank(), to, text); }
+  std::vector<Note> take_notes() override { return group_.take_notes(rank()); }
 
   void abort(int code) override {
     const int valid = code >= 1 && code <= 255 ? code : static_cast<int>(ExitCode::kInternal);

@@ -8,6 +8,7 @@
 #include "dist/host.h"
 #include "dist/mpi.h"
 #include "dist/mpi/collectives.h"
+#include "dist/mpi/notes.h"
 
 namespace onpa::dist {
 namespace {
@@ -20,8 +21,10 @@ int valid_code(int code) {
 
 class MpiComm : public Comm {
  public:
-  MpiComm(MPI_Comm comm, int rank, int size)
-      : Comm(rank, size), comm_(comm), collectives_(comm), worker_([this] { work(); }) {}
+  MpiComm(MPI_Comm comm, MPI_Comm notes, int rank, int size)
+      : Comm(rank, size), comm_(comm), collectives_(comm), notes_(notes), worker_([this] {
+          work();
+        }) {}
 
   // Ends what was started first, so the other ranks have to get there too.
   ~MpiComm() override {
@@ -32,6 +35,9 @@ class MpiComm : public Comm {
     changed_.notify_all();
     worker_.join();
   }
+
+  void send_note(int to, const std::string& text) override { notes_.send(to, text); }
+  std::vector<Note> take_notes() override { return notes_.take(); }
 
   void abort(int code) override {
     MPI_Abort(comm_, valid_code(code));
@@ -93,6 +99,7 @@ class MpiComm : public Comm {
 
   MPI_Comm comm_;
   mpi::Collectives collectives_;  // the worker's
+  mpi::Notes notes_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Call> queue_;
@@ -110,14 +117,16 @@ void run_mpi(const std::function<void(Comm&)>& body,
     MPI_Finalize();
     fail(ExitCode::kConfig, "this MPI cannot be called from several threads");
   }
-  MPI_Comm comm = MPI_COMM_NULL;
-  MPI_Comm_dup(MPI_COMM_WORLD, &comm);
-  MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+  MPI_Comm comm = MPI_COMM_NULL, notes = MPI_COMM_NULL;
+  for (MPI_Comm* own : {&comm, &notes}) {
+    MPI_Comm_dup(MPI_COMM_WORLD, own);
+    MPI_Comm_set_errhandler(*own, MPI_ERRORS_RETURN);
+  }
   int rank = 0, size = 1;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
   {
-    MpiComm ranks(comm, rank, size);
+    MpiComm ranks(comm, notes, rank, size);
     try {
       body(ranks);
     } catch (const Error& e) {
@@ -128,6 +137,7 @@ void run_mpi(const std::function<void(Comm&)>& body,
       ranks.abort(static_cast<int>(ExitCode::kInternal));
     }
   }
+  MPI_Comm_free(&notes);
   MPI_Comm_free(&comm);
   MPI_Finalize();
 }

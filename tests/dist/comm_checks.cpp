@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -188,6 +190,36 @@ void check_refusals(Comm& comm) {
   EXPECT_TRUE(refused([&] { comm.all_gather(x, Tensor::zeros({6 * comm.size()}, DType::kF64)); }));
   EXPECT_TRUE(refused([&] { comm.reduce_scatter(Tensor::zeros({6 * comm.size() + 1}), x); }));
   comm.all_reduce(x);
+}
+
+void check_notes(Comm& comm) {
+  comm.barrier();
+  const std::uint64_t before = comm.calls().count;
+  const std::string longest(Comm::kLongestNote, 'x');
+  for (int to = 0; to < comm.size(); ++to) {
+    if (to == comm.rank()) continue;
+    for (const char* word : {"first", "", "third"}) comm.send_note(to, word);
+    comm.send_note(to, longest + "more");
+  }
+  std::map<int, std::vector<std::string>> got;
+  int count = 0;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (count < 4 * (comm.size() - 1) && std::chrono::steady_clock::now() < until) {
+    for (Note& note : comm.take_notes()) {
+      got[note.from].push_back(std::move(note.text));
+      ++count;
+    }
+  }
+  EXPECT_EQ(std::ssize(got), comm.size() - 1);
+  for (const auto& [from, texts] : got) {
+    EXPECT_NE(from, comm.rank());
+    EXPECT_EQ(texts, (std::vector<std::string>{"first", "", "third", longest}));
+  }
+  EXPECT_EQ(comm.calls().count, before);
+  EXPECT_EQ(comm.calls().last, "barrier");
+  comm.all_reduce(Tensor::zeros({3}), ReduceOp::kMax);
+  EXPECT_EQ(comm.calls().count, before + 1);
+  EXPECT_EQ(comm.calls().last, "all_reduce (max) of 3 f32");
 }
 
 }  // namespace onpa::dist::testing

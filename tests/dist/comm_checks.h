@@ -20,4 +20,8 @@ void check_long_tensor(Comm& comm, std::int64_t n);
 /// What fits no collective is refused before anything is sent, so that the ranks stay together.
 void check_refusals(Comm& comm);
 
+/// Notes of each rank to each other come whole and in order while no collective is under way, those
+/// that are too long cut; calls() counts collectives and names the last.
+void check_notes(Comm& comm);
+
 }  // namespace onpa::dist::testing

@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "dist/alone.h"
 #include "tests/dist/comm_checks.h"
 
 namespace onpa::dist {
@@ -26,6 +27,24 @@ TEST_P(LocalAt, StartedTogether) {
 
 TEST_P(LocalAt, Refusals) {
   run_local(GetParam(), testing::check_refusals);
+}
+
+TEST_P(LocalAt, Notes) {
+  run_local(GetParam(), testing::check_notes);
+}
+
+TEST(AloneTest, IsAJobOfOneRank) {
+  Alone comm;
+  EXPECT_EQ(comm.rank(), 0);
+  EXPECT_EQ(comm.size(), 1);
+  testing::check_values(comm);
+  testing::check_notes(comm);
+  try {
+    comm.abort(17);
+    FAIL() << "abort() came back";
+  } catch (const Error& e) {
+    EXPECT_EQ(static_cast<int>(e.code()), 17);
+  }
 }
 
 // A barrier that let a rank pass early would be seen by it.

@@ -35,6 +35,10 @@ TEST(Mpi, Refusals) {
   testing::check_refusals(*comm);
 }
 
+TEST(Mpi, Notes) {
+  testing::check_notes(*comm);
+}
+
 TEST(Mpi, TrainsToTheWeightsOfOneRank) {
   testing::check_training(*comm);
 }
