@@ -188,6 +188,35 @@ std::string read_text(const fs::path& path) {
   return text;
 }
 
+void check_hash(const fs::path& path, const std::string& got, const ManifestFile& want) {
+  if (got == want.xxh3_64) return;
+  fail(ExitCode::kBadCheckpoint, path.string(), ": damaged, xxh3-64 is ", got, ", want ",
+       want.xxh3_64);
+}
+
+std::string read_verified_text(const fs::path& path, const ManifestFile& want) {
+  std::string text = read_text(path);
+  Xxh3 hash;
+  hash.add(text.data(), text.size());
+  check_hash(path, hash.digest(), want);
+  return text;
+}
+
+io::SafetensorsFile read_verified_tensors(const fs::path& path, const ManifestFile& want) {
+  Xxh3 hash;
+  try {
+    io::SafetensorsFile file = io::read_safetensors(
+        path, [&](const void* data, std::size_t bytes) { hash.add(data, bytes); });
+    check_hash(path, hash.digest(), want);
+    return file;
+  } catch (const Error& error) {
+    // That the file is damaged says more than what a reader stumbled over.
+    if (error.code() == ExitCode::kBadCheckpoint)
+      check_hash(path, measure_file(path).xxh3_64, want);
+    throw;
+  }
+}
+
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& checkpoints, const CheckpointContent& content, int keep) {
@@ -238,24 +267,23 @@ CheckpointContent load_checkpoint(const fs::path& folder) {
     fail(ExitCode::kBadCheckpoint, folder.string(), ": ", bad.what());
   }
   for (const auto& [name, want] : manifest.files) {
-    const ManifestFile got = measure_file(folder / name);
-    if (got.bytes != want.bytes) {
-      fail(ExitCode::kBadCheckpoint, (folder / name).string(), ": ", got.bytes, " bytes, want ",
-           want.bytes);
+    const fs::path path = folder / name;
+    if (!fs::is_regular_file(path, error)) {
+      fail(ExitCode::kBadCheckpoint, path.string(), ": missing");
     }
-    if (got.xxh3_64 != want.xxh3_64) {
-      fail(ExitCode::kBadCheckpoint, (folder / name).string(), ": damaged, xxh3-64 is ",
-           got.xxh3_64, ", want ", want.xxh3_64);
+    const std::uint64_t bytes = fs::file_size(path, error);
+    if (error || bytes != want.bytes) {
+      fail(ExitCode::kBadCheckpoint, path.string(), ": ", bytes, " bytes, want ", want.bytes);
     }
   }
   CheckpointContent content;
   content.step = manifest.step;
   for (const auto& [name, want] : manifest.files) {
     if (!name.ends_with(kTensorSuffix)) {
-      content.text[name] = read_text(folder / name);
+      content.text[name] = read_verified_text(folder / name, want);
       continue;
     }
-    io::SafetensorsFile file = io::read_safetensors(folder / name);
+    io::SafetensorsFile file = read_verified_tensors(folder / name, want);
     const std::string key = name.substr(0, name.size() - std::string(kTensorSuffix).size());
     content.tensors[key] = std::move(file.tensors);
     if (!file.metadata.empty()) content.metadata[key] = std::move(file.metadata);

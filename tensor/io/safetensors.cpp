@@ -20,6 +20,8 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr std::size_t kLengthBytes = 8;
+// Read at once, so that who taps it finds it in the cache.
+constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 18;
 
 struct FileType {
   const char* name;
@@ -37,7 +39,8 @@ constexpr FileType kFileTypes[] = {
 
 class InputFile {
  public:
-  explicit InputFile(const std::filesystem::path& path) : path_(path.string()) {
+  InputFile(const std::filesystem::path& path, const FileWriter::Tap& tap)
+      : path_(path.string()), tap_(tap) {
     // Without O_NONBLOCK a named pipe would wait here for its writer.
     descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor_ < 0) {
@@ -61,11 +64,13 @@ class InputFile {
   void read(void* out, std::uint64_t bytes, std::uint64_t offset) const {
     char* next = static_cast<char*>(out);
     while (bytes > 0) {
-      const ssize_t done = ::pread(descriptor_, next, std::min<std::uint64_t>(bytes, 1u << 30),
-                                   static_cast<off_t>(offset));
+      const ssize_t done =
+          ::pread(descriptor_, next, std::min(bytes, tap_ ? kReadBytes : kMostBytes),
+                  static_cast<off_t>(offset));
       if (done < 0 && errno == EINTR) continue;
       if (done < 0) fail(ExitCode::kIo, "cannot read ", path_, ": ", std::strerror(errno));
       if (done == 0) fail_bad(path_, "the file became shorter while it was read");
+      if (tap_) tap_(next, static_cast<std::size_t>(done));
       next += done;
       offset += static_cast<std::uint64_t>(done);
       bytes -= static_cast<std::uint64_t>(done);
@@ -73,7 +78,10 @@ class InputFile {
   }
 
  private:
+  static constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
+
   std::string path_;
+  const FileWriter::Tap& tap_;
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
 };
@@ -213,8 +221,8 @@ Tensor SafetensorsFile::find(const std::string& name) const {
   return {};
 }
 
-SafetensorsFile read_safetensors(const std::filesystem::path& path) {
-  const InputFile file(path);
+SafetensorsFile read_safetensors(const std::filesystem::path& path, const FileWriter::Tap& tap) {
+  const InputFile file(path, tap);
   if (file.size() < kLengthBytes + 2) {
     fail_bad(file.path(), detail::concat("not a safetensors file: only ", file.size(), " bytes"));
   }

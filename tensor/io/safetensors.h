@@ -25,8 +25,10 @@ struct SafetensorsFile {
 
 /// Reads a whole file. Everything in the header is checked before it is used: length, JSON depth,
 /// duplicate names, dtypes, shapes against byte ranges, overlaps and holes. Throws Error
-/// (kBadCheckpoint) naming file, tensor and reason; kInputMissing if there is no file.
-SafetensorsFile read_safetensors(const std::filesystem::path& path);
+/// (kBadCheckpoint) naming file, tensor and reason; kInputMissing if there is no file. `tap`, if
+/// given, sees every byte of the file once, from the first to the last.
+SafetensorsFile read_safetensors(const std::filesystem::path& path,
+                                 const FileWriter::Tap& tap = nullptr);
 
 /// Writes f32, f64, i32 and i64 tensors; the widest types come first, so that all data is aligned.
 /// Every write is checked, the file is synced and appears by rename. Throws Error (kCannotCreate,
