@@ -36,27 +36,21 @@ OpWork norm_work(const FlatParams& params) {
   return {2 * ops::elements(params.grad()), ops::bytes_of(params.grad())};
 }
 
-// Parameters and `buffers` of moments are read and written; of a bf16 model the weights, too.
-OpWork update_work(const OptimizerConfig& c, const FlatParams& params, std::size_t buffers) {
-  const double sgd_flops = 5 + (c.momentum > 0 ? 2 : 0) + (c.momentum > 0 && c.nesterov ? 2 : 0);
-  const bool rounded = params.compute().dtype() == DType::kBF16;
-  return {(c.kind == "adamw" ? 15 : sgd_flops) * ops::elements(params.data()),
-          2 * static_cast<double>(1 + buffers) * ops::bytes_of(params.data()) +
-              ops::bytes_of(params.grad()) + (rounded ? ops::bytes_of(params.compute()) : 0)};
-}
-
 OpWork average_work(const Tensor& average) {
   return {3 * ops::elements(average), 3 * ops::bytes_of(average)};
 }
 
 }  // namespace
 
-Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params)
-    : config_(config), params_(params) {
+Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params,
+                     const OptimizerShard& shard)
+    : config_(config), params_(params), shard_(shard) {
   check_config(config);
+  ONPA_CHECK(shard.count >= 1 && shard.index >= 0 && shard.index < shard.count, "optimizer: shard ",
+             shard.index, " of ", shard.count);
   const auto add_state = [&](const char* name) {
-    const Tensor& data = params.data();
-    state_.emplace_back(name, Tensor::zeros(data.shape(), DType::kF32, data.device()));
+    const Shape shape{shard_.state_numel(params.numel())};
+    state_.emplace_back(name, Tensor::zeros(shape, DType::kF32, params.data().device()));
   };
   if (config.kind == "adamw") {
     add_state("m");
@@ -66,84 +60,116 @@ Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params)
   }
 }
 
+// The parameters of this part, their gradients and moments are read, all but the gradients written;
+// of a bf16 model the rounded weights, too.
+OpWork Optimizer::update_work() const {
+  const OptimizerConfig& c = config_;
+  const double sgd_flops = 5 + (c.momentum > 0 ? 2 : 0) + (c.momentum > 0 && c.nesterov ? 2 : 0);
+  const auto n = static_cast<double>(shard_.state_numel(params_.numel()));
+  const double width = static_cast<double>(size_of(params_.grad().dtype()));
+  const double rounded = params_.compute().dtype() == DType::kBF16 ? width : 0;
+  return {(c.kind == "adamw" ? 15 : sgd_flops) * n,
+          n * (8 * static_cast<double>(1 + state_.size()) + width + rounded)};
+}
+
+std::vector<Optimizer::Range> Optimizer::ranges() const {
+  const std::int64_t n = params_.numel(), part = shard_.part_numel(n);
+  const std::int64_t begin = shard_.index * part, rest = shard_.count * part;
+  std::vector<Range> out;
+  if (part > 0) out.push_back({begin, begin + part, 0});
+  if (rest < n) out.push_back({rest, n, part});
+  return out;
+}
+
+float* Optimizer::moment(std::size_t buffer, const Range& range) const {
+  return buffer < state_.size() ? state_[buffer].second.data<float>() + range.state : nullptr;
+}
+
 double Optimizer::step(float lr, float grad_scale) {
   ONPA_CHECK(std::isfinite(lr) && lr >= 0, "optimizer: learning rate ", lr, ", want 0 or more");
   ONPA_CHECK(params_.data().device() == DeviceKind::kCpu, "optimizer: step() is for the CPU");
-  double norm = 0;
-  on_device(params_.data().device(), [&](auto dev) {
-    const float* grad = params_.grad().data<float>();
-    float* param = params_.data().data<float>();
-    const std::int64_t n = params_.numel();
-    double squares = 0;
-    {
-      const OpScope scope("gradient_norm", [&] { return norm_work(params_); });
-      kernels::sum_of_squares(dev, {.x = grad, .out = &squares, .n = n});
-    }
-    norm = std::sqrt(squares) * std::abs(static_cast<double>(grad_scale));
-    if (!std::isfinite(norm)) return;
+  double squares = 0;
+  {
+    const OpScope scope("gradient_norm", [&] { return norm_work(params_); });
+    kernels::sum_of_squares(
+        kernels::Cpu{}, {.x = params_.grad().data<float>(), .out = &squares, .n = params_.numel()});
+  }
+  const double norm = std::sqrt(squares) * std::abs(static_cast<double>(grad_scale));
+  if (!std::isfinite(norm)) return norm;
 
-    double scale = grad_scale;
-    // 1e-6 and the upper limit of 1 as torch.nn.utils.clip_grad_norm_ has them.
-    if (config_.clip_norm > 0) scale *= std::min(1.0, config_.clip_norm / (norm + 1e-6));
-    ++step_count_;
-    const OpScope scope(update_name(config_),
-                        [&] { return update_work(config_, params_, state_.size()); });
-    if (config_.kind == "adamw") {
-      kernels::adamw(dev, {.param = param,
-                           .grad = grad,
-                           .m = state_[0].second.data<float>(),
-                           .v = state_[1].second.data<float>(),
-                           .n = n,
-                           .beta1 = config_.beta1,
-                           .beta2 = config_.beta2,
-                           .lr = lr,
-                           .eps = config_.eps,
-                           .weight_decay = config_.weight_decay,
-                           .grad_scale = static_cast<float>(scale),
-                           .step = step_count_});
-    } else {
-      kernels::sgd(dev,
-                   {.param = param,
-                    .grad = grad,
-                    .momentum_buffer = state_.empty() ? nullptr : state_[0].second.data<float>(),
-                    .n = n,
-                    .lr = lr,
-                    .momentum = config_.momentum,
-                    .weight_decay = config_.weight_decay,
-                    .grad_scale = static_cast<float>(scale),
-                    .nesterov = config_.nesterov});
-    }
-  });
+  double scale = grad_scale;
+  // 1e-6 and the upper limit of 1 as torch.nn.utils.clip_grad_norm_ has them.
+  if (config_.clip_norm > 0) scale *= std::min(1.0, config_.clip_norm / (norm + 1e-6));
+  ++step_count_;
+  const OpScope scope(update_name(config_), [&] { return update_work(); });
+  for (const Range& range : ranges()) update(range, lr, scale);
   return norm;
+}
+
+void Optimizer::update(const Range& range, float lr, double grad_scale) {
+  const float* grad = params_.grad().data<float>() + range.begin;
+  float* param = params_.data().data<float>() + range.begin;
+  const std::int64_t n = range.end - range.begin;
+  if (config_.kind == "adamw") {
+    kernels::adamw(kernels::Cpu{}, {.param = param,
+                                    .grad = grad,
+                                    .m = moment(0, range),
+                                    .v = moment(1, range),
+                                    .n = n,
+                                    .beta1 = config_.beta1,
+                                    .beta2 = config_.beta2,
+                                    .lr = lr,
+                                    .eps = config_.eps,
+                                    .weight_decay = config_.weight_decay,
+                                    .grad_scale = static_cast<float>(grad_scale),
+                                    .step = step_count_});
+  } else {
+    kernels::sgd(kernels::Cpu{}, {.param = param,
+                                  .grad = grad,
+                                  .momentum_buffer = moment(0, range),
+                                  .n = n,
+                                  .lr = lr,
+                                  .momentum = config_.momentum,
+                                  .weight_decay = config_.weight_decay,
+                                  .grad_scale = static_cast<float>(grad_scale),
+                                  .nesterov = config_.nesterov});
+  }
 }
 
 void Optimizer::queue_step(const Tensor& state, const Tensor& squares, float grad_scale) {
   const DeviceKind device = params_.data().device();
   ONPA_CHECK(device == DeviceKind::kCuda, "optimizer: queue_step() is for the GPU");
   const bool in_bf16 = params_.grad().dtype() == DType::kBF16;
-  const auto* grad = in_bf16 ? nullptr : params_.grad().data<float>();
-  const auto* grad_bf16 = in_bf16 ? params_.grad().data<bf16>() : nullptr;
-  kernels::SumOfSquares sum = {
-      .x = grad, .out = squares.data<double>(), .n = params_.numel(), .x_bf16 = grad_bf16};
+  kernels::SumOfSquares sum = {.x = in_bf16 ? nullptr : params_.grad().data<float>(),
+                               .out = squares.data<double>(),
+                               .n = params_.numel(),
+                               .x_bf16 = in_bf16 ? params_.grad().data<bf16>() : nullptr};
   const Tensor scratch = workspace(
       device, [&](auto dev) { return kernels::sum_of_squares_workspace_bytes(dev, sum); });
-  const auto* step_state = reinterpret_cast<const kernels::StepState*>(state.bytes());
-  // With `state` given its values are used, those of the arguments are not.
   on_device(device, [&](auto dev) {
     sum.workspace = scratch.defined() ? scratch.bytes() : nullptr;
-    {
-      const OpScope scope("gradient_norm", [&] { return norm_work(params_); });
-      kernels::sum_of_squares(dev, sum);
-    }
-    const OpScope scope(update_name(config_),
-                        [&] { return update_work(config_, params_, state_.size()); });
-    bf16* param_bf16 = in_bf16 ? params_.compute().data<bf16>() : nullptr;
+    const OpScope scope("gradient_norm", [&] { return norm_work(params_); });
+    kernels::sum_of_squares(dev, sum);
+  });
+  const OpScope scope(update_name(config_), [&] { return update_work(); });
+  for (const Range& range : ranges()) queue_update(range, state, squares, grad_scale);
+}
+
+// With `state` given its values are used, those of the arguments are not.
+void Optimizer::queue_update(const Range& range, const Tensor& state, const Tensor& squares,
+                             float grad_scale) {
+  const bool in_bf16 = params_.grad().dtype() == DType::kBF16;
+  const auto* grad = in_bf16 ? nullptr : params_.grad().data<float>() + range.begin;
+  const auto* grad_bf16 = in_bf16 ? params_.grad().data<bf16>() + range.begin : nullptr;
+  bf16* param_bf16 = in_bf16 ? params_.compute().data<bf16>() + range.begin : nullptr;
+  const auto* step_state = reinterpret_cast<const kernels::StepState*>(state.bytes());
+  on_device(params_.data().device(), [&](auto dev) {
     if (config_.kind == "adamw") {
-      kernels::adamw(dev, {.param = params_.data().data<float>(),
+      kernels::adamw(dev, {.param = params_.data().data<float>() + range.begin,
                            .grad = grad,
-                           .m = state_[0].second.data<float>(),
-                           .v = state_[1].second.data<float>(),
-                           .n = params_.numel(),
+                           .m = moment(0, range),
+                           .v = moment(1, range),
+                           .n = range.end - range.begin,
                            .beta1 = config_.beta1,
                            .beta2 = config_.beta2,
                            .lr = 0,
@@ -151,25 +177,24 @@ void Optimizer::queue_step(const Tensor& state, const Tensor& squares, float gra
                            .weight_decay = config_.weight_decay,
                            .grad_scale = grad_scale,
                            .step = 1,
-                           .grad_sum_of_squares = sum.out,
+                           .grad_sum_of_squares = squares.data<double>(),
                            .state = step_state,
                            .grad_bf16 = grad_bf16,
                            .param_bf16 = param_bf16});
     } else {
-      kernels::sgd(dev,
-                   {.param = params_.data().data<float>(),
-                    .grad = grad,
-                    .momentum_buffer = state_.empty() ? nullptr : state_[0].second.data<float>(),
-                    .n = params_.numel(),
-                    .lr = 0,
-                    .momentum = config_.momentum,
-                    .weight_decay = config_.weight_decay,
-                    .grad_scale = grad_scale,
-                    .nesterov = config_.nesterov,
-                    .grad_sum_of_squares = sum.out,
-                    .state = step_state,
-                    .grad_bf16 = grad_bf16,
-                    .param_bf16 = param_bf16});
+      kernels::sgd(dev, {.param = params_.data().data<float>() + range.begin,
+                         .grad = grad,
+                         .momentum_buffer = moment(0, range),
+                         .n = range.end - range.begin,
+                         .lr = 0,
+                         .momentum = config_.momentum,
+                         .weight_decay = config_.weight_decay,
+                         .grad_scale = grad_scale,
+                         .nesterov = config_.nesterov,
+                         .grad_sum_of_squares = squares.data<double>(),
+                         .state = step_state,
+                         .grad_bf16 = grad_bf16,
+                         .param_bf16 = param_bf16});
     }
   });
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tensor/flat_params.h"
+#include "tensor/op_scope.h"
 
 namespace onpa::nn {
 
@@ -21,12 +22,28 @@ struct OptimizerConfig {
   float clip_norm = 0;    // 0: none; as torch.nn.utils.clip_grad_norm_
 };
 
+/// The parameters cut into `count` equal parts, of which one optimizer updates part `index` alone
+/// and keeps the moments of it (ZeRO stage 1, arXiv:1910.02054). The few parameters that are left
+/// over by the division are updated by all.
+struct OptimizerShard {
+  static constexpr std::int64_t kAlign = 16;  // elements, as slots of FlatParams
+  int index = 0, count = 1;
+
+  std::int64_t part_numel(std::int64_t numel) const { return numel / (kAlign * count) * kAlign; }
+  /// How many elements a buffer of moments has.
+  std::int64_t state_numel(std::int64_t numel) const {
+    return part_numel(numel) + numel - count * part_numel(numel);
+  }
+};
+
 class Optimizer {
  public:
   /// Throws Error (kConfig) for an unknown kind or a value out of range.
-  Optimizer(const OptimizerConfig& config, const FlatParams& params);
-  /// One update from params.grad(). Returns the gradient's norm before clipping; if it is not
-  /// finite nothing is changed.
+  Optimizer(const OptimizerConfig& config, const FlatParams& params,
+            const OptimizerShard& shard = {});
+  /// One update from params.grad(), all of which has to be there. Returns the gradient's norm
+  /// before clipping; if it is not finite nothing is changed. With a shard the parameters of the
+  /// other parts are as they were: each is to be fetched from the optimizer that updates it.
   double step(float lr, float grad_scale = 1.0f);
   /// The same queued on the GPU, without waiting: learning rate, count and clipping come from
   /// `state` (kernels::StepState in device memory), the gradient's sum of squares goes to `squares`
@@ -39,12 +56,26 @@ class Optimizer {
   void move_to(DeviceKind device);
   std::int64_t step_count() const { return step_count_; }
   void set_step_count(std::int64_t count) { step_count_ = count; }
-  /// State buffers in the layout of the parameters ("m", "v" or "momentum").
+  /// State buffers in the layout of the parameters ("m", "v" or "momentum"). With a shard those of
+  /// its part, and then of what the division left over: (shard().state_numel(numel)) each.
   std::vector<std::pair<std::string, Tensor>> state() const { return state_; }
+  const OptimizerShard& shard() const { return shard_; }
 
  private:
+  // Parameters [begin, end), whose moments begin at `state`.
+  struct Range {
+    std::int64_t begin, end, state;
+  };
+  std::vector<Range> ranges() const;
+  OpWork update_work() const;
+  void update(const Range& range, float lr, double grad_scale);
+  void queue_update(const Range& range, const Tensor& state, const Tensor& squares,
+                    float grad_scale);
+  float* moment(std::size_t buffer, const Range& range) const;
+
   OptimizerConfig config_;
   const FlatParams& params_;
+  OptimizerShard shard_;
   std::vector<std::pair<std::string, Tensor>> state_;
   std::int64_t step_count_ = 0;
 };

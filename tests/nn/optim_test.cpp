@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -162,6 +164,74 @@ std::string config_error(const OptimizerConfig& config) {
     return error.what();
   }
   return "no error";
+}
+
+// One buffer of `numel` parameters with made-up gradients.
+class Line {
+ public:
+  explicit Line(std::int64_t numel) : tensor_(Tensor::empty({numel})) {
+    tensor_.set_requires_grad();
+    fill(tensor_, 1);
+    params_.emplace(std::vector<std::pair<std::string, Tensor*>>{{"x", &tensor_}});
+  }
+  static void fill(const Tensor& buffer, std::int64_t step) {
+    std::int64_t i = 0;
+    for (float& x : buffer.span<float>()) {
+      x = static_cast<float>(std::sin(static_cast<double>(step * 1000 + ++i)));
+    }
+  }
+  FlatParams& params() { return *params_; }
+
+ private:
+  Tensor tensor_;
+  std::optional<FlatParams> params_;
+};
+
+// Ranks with a shard each; after a step all parts are put together, as the ranks of a job do it.
+void check_shards(const OptimizerConfig& config, std::int64_t numel, int count) {
+  Line whole(numel);
+  Optimizer reference(config, whole.params());
+  std::vector<std::unique_ptr<Line>> lines;
+  std::vector<std::unique_ptr<Optimizer>> optimizers;
+  for (int index = 0; index < count; ++index) {
+    lines.push_back(std::make_unique<Line>(numel));
+    optimizers.push_back(
+        std::make_unique<Optimizer>(config, lines.back()->params(), OptimizerShard{index, count}));
+  }
+  const std::int64_t n = whole.params().numel(), part = optimizers[0]->shard().part_numel(n);
+  for (const auto& [name, buffer] : optimizers[0]->state()) {
+    EXPECT_EQ(buffer.numel(), n - (count - 1) * part);
+  }
+  for (std::int64_t step = 2; step < 5; ++step) {
+    Line::fill(whole.params().grad(), step);
+    const double norm = reference.step(0.01f, 0.5f);
+    for (int index = 0; index < count; ++index) {
+      const FlatParams& params = lines[static_cast<std::size_t>(index)]->params();
+      Line::fill(params.grad(), step);
+      EXPECT_EQ(optimizers[static_cast<std::size_t>(index)]->step(0.01f, 0.5f), norm);
+      for (const auto& other : lines) {
+        if (&other->params() == &params) continue;
+        const Tensor mine = params.data().slice(index * part, (index + 1) * part);
+        other->params().data().slice(index * part, (index + 1) * part).copy_from(mine);
+      }
+    }
+    for (const auto& line : lines) {
+      EXPECT_EQ(line->params().data().to_vector<float>(), whole.params().data().to_vector<float>())
+          << numel << " parameters on " << count << ", step " << step;
+    }
+  }
+}
+
+TEST(Optimizer, ShardsTogetherTakeTheStepOfOne) {
+  for (const std::int64_t numel : {1, 31, 97, 1000}) {
+    for (const int count : {1, 2, 3, 7}) {
+      check_shards({.clip_norm = 1}, numel, count);
+      check_shards({.kind = "sgd"}, numel, count);
+      check_shards({.kind = "sgd", .momentum = 0, .nesterov = false}, numel, count);
+    }
+  }
+  Line line(97);
+  EXPECT_THROW(Optimizer({}, line.params(), {3, 3}), Error);
 }
 
 TEST(Optimizer, BadConfig) {
