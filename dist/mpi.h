@@ -8,6 +8,9 @@
 
 namespace onpa::dist {
 
+/// Whether onpa was built with MPI.
+bool has_mpi();
+
 /// Whether mpirun (or a SLURM step with PMIx) started this process as one of several ranks.
 bool started_by_mpi();
 

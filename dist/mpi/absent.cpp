@@ -3,6 +3,10 @@
 // For builds on machines without MPI.
 namespace onpa::dist {
 
+bool has_mpi() {
+  return false;
+}
+
 void run_mpi(const std::function<void(Comm&)>&,
              const std::function<void(const std::exception&, int)>&) {
   fail(ExitCode::kConfig,

@@ -1,19 +1,21 @@
-// Collectives made of a Transport: the same bits as every other backend's.
+// Collectives on the CPU made of a Transport: the same bits whatever it is.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "dist/comm.h"
-#include "dist/mpi/transport.h"
+#include "dist/transport.h"
 
-namespace onpa::dist::mpi {
+namespace onpa::dist::detail {
 
 class Collectives {
  public:
-  explicit Collectives(MPI_Comm comm) : transport_(comm) {}
+  explicit Collectives(Transport& transport) : transport_(transport) {}
 
   /// Returns when this rank's part of `c` is done and its result there. Throws Error: kInternal on
-  /// all ranks if they disagree on the collective, kStopped if MPI reports an error.
+  /// all ranks if they disagree on the collective, and what the Transport throws.
   void carry_out(const Collective& c);
 
  private:
@@ -22,9 +24,9 @@ class Collectives {
   void reduce_scatter(const Collective& c);
   void all_gather(const Collective& c);
 
-  Transport transport_;
+  Transport& transport_;
   std::uint64_t calls_ = 0;
   std::vector<std::byte> scratch_;
 };
 
-}  // namespace onpa::dist::mpi
+}  // namespace onpa::dist::detail

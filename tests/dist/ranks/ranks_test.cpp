@@ -1,7 +1,5 @@
-// Run by mpirun (see CMakeLists.txt): `test_dist_mpi MODE`. Without a mode every rank runs the
-// tests, each of which is one on all of them.
-#include "dist/mpi.h"
-
+// Run as one rank of several (see ranks.cmake): `test_dist_ranks MODE`. Without a mode every rank
+// runs the tests, each of which is one on all of them.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -11,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "dist/launch.h"
 #include "tests/dist/comm_checks.h"
 #include "tests/dist/train_checks.h"
 
@@ -19,32 +18,32 @@ namespace {
 
 Comm* comm = nullptr;
 
-TEST(Mpi, Values) {
+TEST(Ranks, Values) {
   testing::check_values(*comm);
 }
 
-TEST(Mpi, LongerThanASegment) {
+TEST(Ranks, LongerThanASegment) {
   testing::check_long_tensor(*comm, (std::int64_t{1} << 22) + 12345);
 }
 
-TEST(Mpi, StartedTogether) {
+TEST(Ranks, StartedTogether) {
   testing::check_started_together(*comm);
 }
 
-TEST(Mpi, Refusals) {
+TEST(Ranks, Refusals) {
   testing::check_refusals(*comm);
 }
 
-TEST(Mpi, Notes) {
+TEST(Ranks, Notes) {
   testing::check_notes(*comm);
 }
 
-TEST(Mpi, TrainsToTheWeightsOfOneRank) {
+TEST(Ranks, TrainsToTheWeightsOfOneRank) {
   testing::check_training(*comm);
 }
 
 // A rank sleeps after it has started an all_reduce; it ends on the others all the same.
-TEST(Mpi, GoesOnWithoutItsCaller) {
+TEST(Ranks, GoesOnWithoutItsCaller) {
   using Clock = std::chrono::steady_clock;
   const Tensor x = Tensor::full({1 << 20}, 1);
   comm->barrier();
@@ -80,13 +79,15 @@ void disagree() {
 void go_wrong(const std::string& how) {
   if (how == "disagree") return disagree();
   if (comm->rank() == 1) {
-    if (how == "throw") fail(ExitCode::kBadData, "row 7 is empty");
+    if (how == "throw" || how == "busy") fail(ExitCode::kBadData, "row 7 is empty");
     if (how == "abort") comm->abort(17);
     if (how == "abort300") comm->abort(300);
     if (how == "exit0") std::exit(0);
     if (how == "kill") raise(SIGKILL);
     fail(ExitCode::kUsage, "no way to go wrong called ", how);
   }
+  // One that waits for nothing has to end too.
+  if (how == "busy" && comm->rank() == 2) std::this_thread::sleep_for(std::chrono::hours(1));
   comm->barrier();
 }
 
@@ -96,14 +97,19 @@ void go_wrong(const std::string& how) {
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   int status = 0;
-  onpa::dist::run_mpi(
-      [&](onpa::dist::Comm& ranks) {
-        onpa::dist::comm = &ranks;
-        if (argc > 1) return onpa::dist::go_wrong(argv[1]);
-        status = RUN_ALL_TESTS();
-      },
-      [](const std::exception& e, int rank) {
-        std::fprintf(stderr, "rank %d says: %s\n", rank, e.what());
-      });
+  try {
+    onpa::dist::run_from_environment(
+        [&](onpa::dist::Comm& ranks) {
+          onpa::dist::comm = &ranks;
+          if (argc > 1) return onpa::dist::go_wrong(argv[1]);
+          status = RUN_ALL_TESTS();
+        },
+        [](const std::exception& e, int rank) {
+          std::fprintf(stderr, "rank %d says: %s\n", rank, e.what());
+        });
+  } catch (const onpa::Error& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return static_cast<int>(e.code());
+  }
   return status;
 }

@@ -1,11 +1,11 @@
-#include "dist/mpi/collectives.h"
+#include "dist/collectives.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "dist/host.h"
 
-namespace onpa::dist::mpi {
+namespace onpa::dist::detail {
 namespace {
 
 using Kind = Collective::Kind;
@@ -83,7 +83,7 @@ bool Collectives::agree(const Collective& c) {
   if (!along) return false;
   std::vector<const std::byte*> parts;
   for (const Notice& notice : all) parts.push_back(notice.payload);
-  detail::reduce_in_order(c.in.dtype(), c.op, parts, c.out.bytes(), c.out.numel());
+  reduce_in_order(c.in.dtype(), c.op, parts, c.out.bytes(), c.out.numel());
   return true;
 }
 
@@ -122,7 +122,7 @@ void Collectives::all_reduce(const Collective& c) {
          }});
     std::vector<const std::byte*> parts;
     for (int r = 0; r < size; ++r) parts.push_back(r == rank ? place(r) : got(r));
-    detail::reduce_in_order(c.in.dtype(), c.op, parts, place(rank), mine.count);
+    reduce_in_order(c.in.dtype(), c.op, parts, place(rank), mine.count);
     transport_.exchange({.send = [&](int) { return place(rank); },
                          .receive = place,
                          .send_bytes = [&](int) { return bytes(rank); },
@@ -144,7 +144,7 @@ void Collectives::reduce_scatter(const Collective& c) {
         {.send = place, .receive = got, .send_bytes = bytes, .receive_bytes = bytes});
     std::vector<const std::byte*> parts;
     for (int r = 0; r < size; ++r) parts.push_back(r == rank ? place(r) : got(r));
-    detail::reduce_in_order(c.in.dtype(), c.op, parts, c.out.bytes() + begin * width, count);
+    reduce_in_order(c.in.dtype(), c.op, parts, c.out.bytes() + begin * width, count);
   }
 }
 
@@ -162,4 +162,4 @@ void Collectives::all_gather(const Collective& c) {
   }
 }
 
-}  // namespace onpa::dist::mpi
+}  // namespace onpa::dist::detail
