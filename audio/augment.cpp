@@ -119,12 +119,12 @@ MixupTensors to_tensors(const MixupPlan& plan) {
 Tensor apply_mixup(const Tensor& x, const MixupTensors& plan) {
   ONPA_CHECK(x.defined() && x.dtype() == DType::kF32 && x.shape().rank() >= 1,
              "apply_mixup: want (B, ...) of f32");
-  const std::int64_t batch = x.size(0);
-  ONPA_CHECK(plan.partner.numel() == batch && plan.weight.numel() == batch,
-             "apply_mixup: a plan for ", plan.partner.numel(), " rows and a batch of ", batch);
-  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const std::int64_t rows = x.size(0), batch = plan.partner.numel();
+  ONPA_CHECK(batch <= rows && plan.weight.numel() == batch, "apply_mixup: a plan for ", batch,
+             " rows, ", plan.weight.numel(), " weights and a batch of ", rows);
+  Tensor y = Tensor::empty(x.shape().with(0, batch), x.dtype(), x.device());
   const OpScope scope("mixup", [&] {
-    return OpWork{3 * ops::elements(x), ops::bytes_of(x, plan.partner, plan.weight, y)};
+    return OpWork{3 * ops::elements(y), ops::bytes_of(x, plan.partner, plan.weight, y)};
   });
   on_device(x.device(), [&](auto dev) {
     kernels::mix_rows(dev, {.x = x.data<float>(),
@@ -132,13 +132,15 @@ Tensor apply_mixup(const Tensor& x, const MixupTensors& plan) {
                             .weight = plan.weight.data<float>(),
                             .y = y.data<float>(),
                             .batch = batch,
-                            .cols = batch == 0 ? 0 : x.numel() / batch});
+                            .cols = rows == 0 ? 0 : x.numel() / rows});
   });
   return y;
 }
 
 Tensor apply_mixup(const Tensor& x, const MixupPlan& plan) {
   const auto batch = static_cast<std::int32_t>(plan.partner.size());
+  ONPA_CHECK(x.defined() && x.shape().rank() >= 1 && x.size(0) == batch, "apply_mixup: a plan for ",
+             batch, " rows and a batch of ", x.shape());
   for (std::size_t b = 0; b < plan.partner.size(); ++b) {
     ONPA_CHECK(plan.partner[b] >= 0 && plan.partner[b] < batch, "apply_mixup: partner ",
                plan.partner[b], " of row ", b, " in a batch of ", batch);

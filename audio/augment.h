@@ -39,7 +39,8 @@ struct MixupTensors {
 };
 /// On the CPU.
 MixupTensors to_tensors(const MixupPlan& plan);
-/// As above; the partners are not looked at.
+/// As above, for the first rows of x only where the plan has fewer than x; the others can be
+/// partners. The partners are not looked at.
 Tensor apply_mixup(const Tensor& x, const MixupTensors& plan);
 
 /// A draw from Beta(a, b).

@@ -2,22 +2,19 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <numeric>
-#include <thread>
-#include <unordered_set>
+#include <utility>
 
+#include "data/loader_bad.h"
 #include "data/loader_item.h"
+#include "data/loader_queue.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
 #include "tensor/op_scope.h"
 
 namespace onpa::data {
 namespace {
-
-constexpr std::size_t kReasonsShown = 5;
 
 void check_options(const DataSet& data, const std::vector<std::int64_t>& rows,
                    const LoaderOptions& o) {
@@ -40,6 +37,33 @@ void check_options(const DataSet& data, const std::vector<std::int64_t>& rows,
   }
 }
 
+void check_shard(const Shard& shard) {
+  ONPA_CHECK(shard.rank >= 0 && shard.rank < shard.size, "loader: rank ", shard.rank, " of ",
+             shard.size);
+  ONPA_CHECK(shard.size == 1 || (shard.all_max && shard.all_gather), "loader: ", shard.size,
+             " ranks without a way to talk");
+}
+
+// Adds the time that it lives to `seconds`.
+class Waiting {
+ public:
+  Waiting(const char* name, double& seconds)
+      : scope_(name, ScopeKind::kWait),
+        seconds_(seconds),
+        start_(std::chrono::steady_clock::now()) {}
+  ~Waiting() {
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start_;
+    seconds_ += passed.count();
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  const PhaseScope scope_;
+  double& seconds_;
+  const std::chrono::steady_clock::time_point start_;
+};
+
 }  // namespace
 
 std::vector<std::int64_t> epoch_order(std::int64_t n, std::uint64_t seed, std::uint64_t epoch,
@@ -50,115 +74,52 @@ std::vector<std::int64_t> epoch_order(std::int64_t n, std::uint64_t seed, std::u
   return order;
 }
 
-// Workers turn positions of the epoch's order into items; the consumer takes the items in order and
-// fills batches with the good ones. What a batch holds so depends on no thread's speed.
+// The consumer takes the items of the epoch's order and fills batches with the good ones. What a
+// batch holds so depends on no thread's speed.
+//
+// Ranks that share batches all know the same of them: the order, which tracks are bad, the draw
+// number. So each can tell what part of a batch is its own, and what it will load if all goes well;
+// once a batch they tell each other what went wrong.
 struct AudioLoader::State {
-  State(const DataSet& d, std::vector<std::int64_t> r, LoaderOptions o)
-      : data(d), rows(std::move(r)), options(std::move(o)), maker(data, rows, options) {}
-  ~State() {
-    {
-      const std::lock_guard lock(mutex);
-      stop = true;
-    }
-    work.notify_all();
-    for (std::thread& thread : threads) thread.join();
-  }
+  State(const DataSet& d, std::vector<std::int64_t> r, LoaderOptions o, Shard s)
+      : data(d),
+        rows(std::move(r)),
+        options(std::move(o)),
+        shard(std::move(s)),
+        maker(data, rows, options),
+        bad(std::ssize(rows), options.max_bad_fraction),
+        queue(maker, options.workers) {}
 
   const DataSet& data;
   const std::vector<std::int64_t> rows;
   const LoaderOptions options;
+  const Shard shard;
   ItemMaker maker;
-
-  // Of the consumer alone.
   bool started = false;
-  std::vector<BadTrack> bad;
-  std::unordered_set<std::int64_t> bad_rows;
+  BadList bad;
+  std::int64_t taken = 0;  // next position of the epoch's order
+  std::uint64_t draw = 0;  // number of the next batch
   double wait_seconds = 0;
+  ItemQueue queue;
 
-  std::mutex mutex;  // guards what follows
-  std::condition_variable work, ready;
-  bool stop = false;
-  std::uint64_t epoch = 0, generation = 0;
-  std::vector<std::int64_t> order;  // positions in rows
-  std::int64_t issued = 0;          // next position for a worker
-  std::int64_t taken = 0;           // next position for the consumer
-  std::map<std::int64_t, LoaderItem> done;
-  std::vector<std::thread> threads;
+  using Places = std::vector<std::int64_t>;  // positions in the epoch's order
+  using Items = std::map<std::int64_t, LoaderItem>;
 
-  // Positions that may be worked on ahead of the consumer: bounds the memory in use.
-  std::int64_t window() const {
-    return std::max<std::int64_t>(options.prefetch_batches * options.batch_size, options.workers);
-  }
-  bool has_work() const { return issued < std::min(std::ssize(order), taken + window()); }
-  std::int64_t row_at(std::int64_t position) const {
-    return rows[static_cast<std::size_t>(order[static_cast<std::size_t>(position)])];
+  LoaderItem take(std::int64_t position) {
+    const Waiting waiting("wait_for_data", wait_seconds);
+    return queue.take(position);
   }
 
-  void run_worker() {
-    std::unique_lock lock(mutex);
-    for (;;) {
-      work.wait(lock, [&] { return stop || has_work(); });
-      if (stop) return;
-      const std::int64_t position = issued++;
-      const std::uint64_t for_epoch = epoch, for_generation = generation;
-      const std::int64_t row = row_at(position);
-      lock.unlock();
-      LoaderItem item = maker.make(for_epoch, row);
-      lock.lock();
-      // A restarted epoch has no use for items of the one before.
-      if (for_generation != generation) continue;
-      done.emplace(position, std::move(item));
-      ready.notify_one();
-    }
-  }
-
-  // The item at the next position of the order, which must exist.
-  LoaderItem take() {
-    const PhaseScope scope("wait_for_data", ScopeKind::kWait);
-    const auto start = std::chrono::steady_clock::now();
-    LoaderItem item;
-    if (threads.empty()) {
-      item = maker.make(epoch, row_at(taken++));
-    } else {
-      std::unique_lock lock(mutex);
-      ready.wait(lock, [&] { return done.contains(taken); });
-      item = std::move(done.extract(taken++).mapped());
-      work.notify_one();
-    }
-    wait_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return item;
-  }
-
-  void check_bad_limit() const {
-    const double limit = options.max_bad_fraction * static_cast<double>(rows.size());
-    if (static_cast<double>(bad.size()) <= limit) return;
-    std::string reasons;
-    for (std::size_t i = 0; i < std::min(bad.size(), kReasonsShown); ++i) {
-      reasons += "\n  " + bad[i].reason;
-    }
-    if (bad.size() > kReasonsShown) reasons += "\n  ...";
-    fail(ExitCode::kBadData, "loader: ", bad.size(), " of ", rows.size(),
-         " tracks cannot be used, more than the allowed ", 100 * options.max_bad_fraction,
-         " %:", reasons);
-  }
-
-  void note_bad(std::vector<BadTrack>&& met) {
-    for (BadTrack& track : met) {
-      if (bad_rows.insert(track.row).second) bad.push_back(std::move(track));
-    }
-    check_bad_limit();
-  }
-
-  void assemble(std::vector<LoaderItem>& items, AudioBatch& batch) const {
-    std::size_t longest = 0;
-    for (const LoaderItem& item : items) longest = std::max(longest, item.wave.size());
-    const auto count = std::ssize(items);
+  // What `batch` gets of `clips`, padded to `longest` samples.
+  void assemble(const std::vector<const LoaderItem*>& clips, std::size_t longest,
+                AudioBatch& batch) {
+    const auto count = std::ssize(clips);
     batch.wave = Tensor::zeros({count, static_cast<std::int64_t>(longest)});
     batch.target = Tensor::empty({count, 1});
     batch.rows.clear();
     batch.ids.clear();
     for (std::int64_t i = 0; i < count; ++i) {
-      const LoaderItem& item = items[static_cast<std::size_t>(i)];
+      const LoaderItem& item = *clips[static_cast<std::size_t>(i)];
       std::copy(item.wave.begin(), item.wave.end(),
                 batch.wave.data<float>() + i * static_cast<std::int64_t>(longest));
       batch.target.data<float>()[i] = item.target;
@@ -166,56 +127,210 @@ struct AudioLoader::State {
       batch.ids.push_back(static_cast<std::uint64_t>(item.row));
     }
     batch.next_cursor = taken;
+    batch.draw = draw++;
+  }
+
+  bool enough(std::int64_t total) const {
+    return total > 0 && (!options.drop_last || total == options.batch_size);
+  }
+
+  // One rank.
+
+  // Positions that may be worked on ahead of the consumer: bounds the memory in use.
+  std::int64_t window() const {
+    return std::max<std::int64_t>(options.prefetch_batches * options.batch_size, options.workers);
+  }
+
+  bool next_alone(AudioBatch& batch) {
+    std::vector<LoaderItem> items;
+    while (std::ssize(items) < options.batch_size && taken < queue.size()) {
+      LoaderItem item = take(taken);
+      if (taken + window() < queue.size()) queue.want_too(taken + window());
+      ++taken;
+      bad.note(std::move(item.bad));
+      if (item.error) std::rethrow_exception(item.error);
+      if (item.good) items.push_back(std::move(item));
+    }
+    if (!enough(std::ssize(items))) return false;
+    std::size_t longest = 0;
+    std::vector<const LoaderItem*> clips;
+    for (const LoaderItem& item : items) {
+      longest = std::max(longest, item.wave.size());
+      clips.push_back(&item);
+    }
+    assemble(clips, longest, batch);
+    batch.samples = batch.total = std::ssize(items);
+    batch.first = 0;
+    return true;
+  }
+
+  // Several ranks.
+
+  // Fills a batch up with the next positions whose tracks are not known to be bad.
+  void fill(Places& batch, std::int64_t& cursor) const {
+    for (; std::ssize(batch) < options.batch_size && cursor < queue.size(); ++cursor) {
+      if (!bad.contains(queue.row(cursor))) batch.push_back(cursor);
+    }
+  }
+
+  // What this rank needs of a batch: its own part, then the partners of that.
+  Places needs(const Places& batch, std::uint64_t batch_draw) const {
+    const Range own = shard.part(std::ssize(batch));
+    Places out(batch.begin() + own.begin, batch.begin() + own.end);
+    if (!options.partners) return out;
+    const std::vector<std::int32_t> partner = options.partners(std::ssize(batch), batch_draw);
+    ONPA_CHECK(std::ssize(partner) == std::ssize(batch), "loader: ", partner.size(),
+               " partners for ", batch.size(), " clips");
+    for (std::int64_t i = own.begin; i < own.end; ++i) {
+      out.push_back(batch.at(static_cast<std::size_t>(partner[static_cast<std::size_t>(i)])));
+    }
+    return out;
+  }
+
+  // What it will need of the batches from `cursor` on if no more tracks are bad: for as many
+  // batches as are to be prefetched, or a few more if there is less than an item for each worker.
+  Places foresee(std::int64_t cursor, std::uint64_t next_draw) const {
+    Places out;
+    if (options.workers == 0) return out;
+    const int most = options.prefetch_batches + options.workers;
+    for (int ahead = 0; ahead < most; ++ahead) {
+      if (ahead >= options.prefetch_batches && std::ssize(out) >= options.workers) break;
+      Places batch;
+      fill(batch, cursor);
+      if (batch.empty()) break;
+      const Places needed = needs(batch, next_draw++);
+      out.insert(out.end(), needed.begin(), needed.end());
+    }
+    return out;
+  }
+
+  // Loads what of `needed` is not in `items`; `foreseen` says that the workers know of it.
+  void load(const Places& needed, bool foreseen, Items& items) {
+    Places missing;
+    for (const std::int64_t place : needed) {
+      if (!items.contains(place)) missing.push_back(place);
+    }
+    if (!foreseen) {
+      Places wanted = missing;
+      const Places later = foresee(taken, draw + 1);
+      wanted.insert(wanted.end(), later.begin(), later.end());
+      queue.want(wanted);
+    }
+    for (const std::int64_t place : missing) {
+      if (!items.contains(place)) items.emplace(place, take(place));
+    }
+  }
+
+  // Notes what the ranks met that is bad, as one rank would have met it.
+  void note_all(const std::vector<MetBad>& met) {
+    const std::vector<MetBad> all = gather_bad(shard, met);
+    for (const MetBad& one : all) maker.mark_bad(one.track);
+    for (std::size_t i = 0; i < all.size();) {
+      std::vector<BadTrack> of_item;
+      const std::int64_t position = all[i].position;
+      for (; i < all.size() && all[i].position == position; ++i) of_item.push_back(all[i].track);
+      bad.note(std::move(of_item));
+    }
+  }
+
+  // Tells the other ranks how the items of a batch are, and hears it from them. False if some are
+  // bad: these are taken out of the batch then. `longest` becomes the longest clip's samples.
+  bool settle(Places& batch, Items& items, std::size_t& longest) {
+    enum : std::size_t { kFailed, kMet, kLongest, kFlags };
+    std::vector<double> told(kFlags + batch.size());
+    std::exception_ptr error;
+    std::vector<MetBad> met;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const auto found = items.find(batch[i]);
+      if (found == items.end()) continue;
+      LoaderItem& item = found->second;
+      if (item.error && !error) error = item.error;
+      told[kFlags + i] = item.good ? 0 : 1;
+      told[kLongest] = std::max(told[kLongest], static_cast<double>(item.wave.size()));
+      for (BadTrack& track : std::exchange(item.bad, {})) {
+        if (!bad.contains(track.row)) met.push_back({batch[i], std::move(track)});
+      }
+    }
+    told[kFailed] = error ? shard.size - shard.rank : 0;
+    told[kMet] = met.empty() ? 0 : 1;
+    {
+      const Waiting waiting("wait_for_ranks", wait_seconds);
+      shard.all_max(told);
+    }
+    if (error) std::rethrow_exception(error);
+    if (told[kFailed] > 0) {
+      fail(ExitCode::kStopped, "loader: rank ", shard.size - static_cast<int>(told[kFailed]),
+           " failed to load its part of a batch and says why");
+    }
+    if (told[kMet] > 0) note_all(met);
+    longest = static_cast<std::size_t>(told[kLongest]);
+    Places good;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      if (told[kFlags + i] == 0) good.push_back(batch[i]);
+    }
+    return good.size() == std::exchange(batch, good).size();
+  }
+
+  bool next_shared(AudioBatch& batch) {
+    Places places, needed;
+    Items items;
+    std::size_t longest = 0;
+    for (bool settled = false, foreseen = true; !settled; foreseen = false) {
+      fill(places, taken);
+      if (places.empty()) return false;
+      needed = needs(places, draw);
+      load(needed, foreseen, items);
+      settled = settle(places, items, longest);
+    }
+    const std::int64_t total = std::ssize(places);
+    if (!enough(total)) return false;
+    queue.want(foresee(taken, draw + 1));
+    std::vector<const LoaderItem*> clips;
+    for (const std::int64_t place : needed) clips.push_back(&items.at(place));
+    assemble(clips, longest, batch);
+    const Range own = shard.part(total);
+    batch.samples = own.size();
+    batch.total = total;
+    batch.first = own.begin;
+    return true;
   }
 };
 
-AudioLoader::AudioLoader(const DataSet& data, std::vector<std::int64_t> rows,
-                         LoaderOptions options) {
+AudioLoader::AudioLoader(const DataSet& data, std::vector<std::int64_t> rows, LoaderOptions options,
+                         Shard shard) {
   check_options(data, rows, options);
-  state_ = std::make_unique<State>(data, std::move(rows), std::move(options));
-  State* state = state_.get();
-  for (int i = 0; i < state->options.workers; ++i) {
-    state->threads.emplace_back([state] { state->run_worker(); });
-  }
+  check_shard(shard);
+  state_ = std::make_unique<State>(data, std::move(rows), std::move(options), std::move(shard));
 }
 
 AudioLoader::~AudioLoader() = default;
 
-void AudioLoader::start_epoch(std::uint64_t epoch, std::int64_t cursor) {
+void AudioLoader::start_epoch(std::uint64_t epoch, std::int64_t cursor, std::uint64_t draw) {
   State& s = *state_;
   const std::int64_t n = std::ssize(s.rows);
   ONPA_CHECK(cursor >= 0 && cursor <= n, "loader: cursor ", cursor, " in an epoch of ", n,
              " tracks");
   std::vector<std::int64_t> order = epoch_order(n, s.options.seed, epoch, s.options.shuffle);
-  {
-    const std::lock_guard lock(s.mutex);
-    ++s.generation;
-    s.epoch = epoch;
-    s.order = std::move(order);
-    s.issued = s.taken = cursor;
-    s.done.clear();
-  }
+  for (std::int64_t& place : order) place = s.rows[static_cast<std::size_t>(place)];
+  s.queue.start(epoch, std::move(order));
+  s.taken = cursor;
+  s.draw = draw;
   s.started = true;
-  s.work.notify_all();
+  if (s.shard.size > 1) {
+    s.queue.want(s.foresee(cursor, draw));
+    return;
+  }
+  std::vector<std::int64_t> ahead(
+      static_cast<std::size_t>(std::min(s.window(), s.queue.size() - cursor)));
+  std::iota(ahead.begin(), ahead.end(), cursor);
+  s.queue.want(ahead);
 }
 
 bool AudioLoader::next(AudioBatch& batch) {
   State& s = *state_;
   ONPA_CHECK(s.started, "loader: next before start_epoch");
-  s.check_bad_limit();
-  std::vector<LoaderItem> items;
-  // `taken` and `order` change in this thread only, so they may be read without the lock.
-  while (std::ssize(items) < s.options.batch_size && s.taken < std::ssize(s.order)) {
-    LoaderItem item = s.take();
-    s.note_bad(std::move(item.bad));
-    if (item.error) std::rethrow_exception(item.error);
-    if (item.good) items.push_back(std::move(item));
-  }
-  if (items.empty() || (s.options.drop_last && std::ssize(items) < s.options.batch_size)) {
-    return false;
-  }
-  s.assemble(items, batch);
-  return true;
+  s.bad.check();
+  return s.shard.size == 1 ? s.next_alone(batch) : s.next_shared(batch);
 }
 
 std::int64_t AudioLoader::batches_per_epoch() const {
@@ -224,7 +339,7 @@ std::int64_t AudioLoader::batches_per_epoch() const {
 }
 
 std::vector<BadTrack> AudioLoader::bad_tracks() const {
-  return state_->bad;
+  return state_->bad.tracks();
 }
 
 std::string AudioLoader::cache_problem() const {

@@ -11,6 +11,7 @@
 
 #include "audio/decode.h"
 #include "data/dataset.h"
+#include "data/shard.h"
 #include "tensor/tensor.h"
 
 namespace onpa::data {
@@ -59,13 +60,23 @@ struct LoaderOptions {
   double max_bad_fraction = 0.01;      // of the epoch's tracks; above it: Error (kBadData)
   std::filesystem::path cache_folder;  // empty: no PCM cache
   std::uint64_t cache_bytes = std::uint64_t{20} << 30;
+  /// For batches that several ranks share, unused by one rank alone: the place in the batch of each
+  /// clip's partner, for batch number `draw` with `total` clips. A rank then loads the partners of
+  /// its clips too. The same on all ranks; empty: none.
+  std::function<std::vector<std::int32_t>(std::int64_t total, std::uint64_t draw)> partners;
 };
 
+/// What a rank has of a batch: N clips, and with LoaderOptions::partners their partners after them,
+/// clip N + i that of clip i.
 struct AudioBatch {
-  Tensor wave;                     // (B, S) f32
-  Tensor target;                   // (B, 1) f32, mixed where the waveform was
+  Tensor wave;                     // (clips, S) f32, S alike on all ranks
+  Tensor target;                   // (clips, 1) f32, mixed where the waveform was
   std::vector<std::int64_t> rows;  // index into DataSet::tracks
   std::vector<std::uint64_t> ids;  // same, as random-stream sample numbers
+  std::int64_t samples = 0;        // N; may be 0 where ranks share the batch
+  std::int64_t total = 0;          // clips of the whole batch, over all ranks
+  std::int64_t first = 0;          // place of clip 0 in the whole batch
+  std::uint64_t draw = 0;          // the batch's number
   std::int64_t next_cursor = 0;    // start_epoch(epoch, next_cursor) continues after this batch
 };
 
@@ -81,28 +92,38 @@ struct BadTrack {
 ///
 /// A cursor is a position in epoch_order(); skipping bad files makes it run ahead of batch number x
 /// batch size, so a run that is to be resumed saves AudioBatch::next_cursor of its last batch.
+///
+/// Where several ranks share the batches, all of them make a loader of the same rows and options
+/// (but for workers, prefetch and cache) and call start_epoch() and next() alike. Each gets
+/// Shard::part() of a batch; put together, in the order of the ranks, they are the batch of one
+/// rank, bit for bit. A track is bad for all ranks if it is for one.
 class AudioLoader {
  public:
   /// `data` outlives the loader. Throws Error: kConfig for an option out of range, kCannotCreate
   /// for the cache folder.
-  AudioLoader(const DataSet& data, std::vector<std::int64_t> rows, LoaderOptions options);
+  AudioLoader(const DataSet& data, std::vector<std::int64_t> rows, LoaderOptions options,
+              Shard shard = {});
   ~AudioLoader();
   AudioLoader(const AudioLoader&) = delete;
 
   /// Starts epoch `epoch` at `cursor`: 0, or the next_cursor of the batch after which to resume.
-  /// May be called in the middle of an epoch.
-  void start_epoch(std::uint64_t epoch, std::int64_t cursor = 0);
+  /// The next batch gets the number `draw`, those after it the numbers that follow. May be called
+  /// in the middle of an epoch.
+  void start_epoch(std::uint64_t epoch, std::int64_t cursor = 0, std::uint64_t draw = 0);
   /// The next batch, or false at the epoch's end. Throws Error (kBadData) with the counts and the
-  /// first reasons when more than max_bad_fraction of the rows are bad; rethrows a worker's error.
+  /// first reasons when more than max_bad_fraction of the rows are bad; rethrows a worker's error,
+  /// and on the other ranks throws Error (kStopped) naming the rank that met one.
   bool next(AudioBatch& batch);
   /// Upper bound: bad files can make an epoch shorter.
   std::int64_t batches_per_epoch() const;
-  /// Bad tracks met so far by this loader (mixup partners too), each once, in the order of the
-  /// epochs. Counting starts anew with each loader: a resumed run does not know of earlier ones.
+  /// Bad tracks met so far (mixup partners too), by any of the ranks that share the batches, each
+  /// once, in the order of the epochs. Counting starts anew with each loader: a resumed run does
+  /// not know of earlier ones.
   std::vector<BadTrack> bad_tracks() const;
   /// Why a track could not be kept in the PCM cache, the first time; empty if all were.
   std::string cache_problem() const;
-  /// Seconds that next() spent waiting for items; without workers, making them.
+  /// Seconds that next() spent waiting for items, those of other ranks too; without workers, making
+  /// them.
   double wait_seconds() const;
 
  private:

@@ -58,6 +58,11 @@ LoaderItem ItemMaker::make(std::uint64_t epoch, std::int64_t row) {
   return item;
 }
 
+void ItemMaker::mark_bad(const BadTrack& track) {
+  const std::lock_guard lock(mutex_);
+  reasons_.emplace(track.row, track.reason);
+}
+
 std::optional<std::vector<float>> ItemMaker::load(std::int64_t row, std::vector<BadTrack>& bad) {
   std::string reason;
   {

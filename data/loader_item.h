@@ -30,6 +30,8 @@ class ItemMaker {
   ItemMaker(const DataSet& data, const std::vector<std::int64_t>& rows,
             const LoaderOptions& options);
   LoaderItem make(std::uint64_t epoch, std::int64_t row);
+  /// From now on this track is as one found bad here.
+  void mark_bad(const BadTrack& track);
   /// As PcmCache::problem().
   std::string cache_problem() const { return cache_ ? cache_->problem() : std::string(); }
 

@@ -9,8 +9,8 @@ namespace onpa::kernels {
 
 /// y[b, :] = weight[b] x[b, :] + (1 - weight[b]) x[partner[b], :].
 struct MixRows {
-  const float* x;               // (batch, cols)
-  const std::int32_t* partner;  // (batch), each in [0, batch)
+  const float* x;               // (batch, cols), or more rows
+  const std::int32_t* partner;  // (batch), each a row of x
   const float* weight;          // (batch)
   float* y;                     // (batch, cols); not x
   std::int64_t batch, cols;

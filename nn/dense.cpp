@@ -42,7 +42,8 @@ void Dense::initialize(std::uint64_t seed) {
   }
 }
 
-Tensor Dense::forward(const Tensor& x, std::uint64_t seed, std::uint64_t step) const {
+Tensor Dense::forward(const Tensor& x, std::uint64_t seed, std::uint64_t step,
+                      std::int64_t first_row) const {
   ONPA_CHECK(x.defined() && x.shape().rank() == 2 && x.size(1) == config_.inputs, "dense: x ",
              x.shape(), ", want (B, ", config_.inputs, ")");
   Tensor y = x;
@@ -50,7 +51,11 @@ Tensor Dense::forward(const Tensor& x, std::uint64_t seed, std::uint64_t step) c
     y = ops::linear(y, *weights_[i], *biases_[i], config_.activation);
     if (training() && config_.dropout > 0) {
       const auto stream = kStreamDropout + (static_cast<std::uint32_t>(i) << 16);
-      y = ops::dropout(y, config_.dropout, {.seed = seed, .stream = stream, .step = step},
+      y = ops::dropout(y, config_.dropout,
+                       {.seed = seed,
+                        .stream = stream,
+                        .step = step,
+                        .sample = static_cast<std::uint64_t>(first_row)},
                        step_state());
     }
   }

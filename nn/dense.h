@@ -26,8 +26,10 @@ class Dense : public Module {
  public:
   explicit Dense(const DenseConfig& config);
   void initialize(std::uint64_t seed);
-  /// x (B, inputs) to (B, outputs). Dropout in training mode draws from (seed, step, row).
-  Tensor forward(const Tensor& x, std::uint64_t seed = 0, std::uint64_t step = 0) const;
+  /// x (B, inputs) to (B, outputs). Dropout in training mode draws from (seed, step, row), where
+  /// row 0 of x counts as `first_row`.
+  Tensor forward(const Tensor& x, std::uint64_t seed = 0, std::uint64_t step = 0,
+                 std::int64_t first_row = 0) const;
   const DenseConfig& config() const { return config_; }
 
  private:

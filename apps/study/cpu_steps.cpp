@@ -8,7 +8,8 @@
 namespace onpa::apps {
 
 void CpuSteps::start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t step) {
-  parts_.task.start_epoch(static_cast<std::uint64_t>(epoch), cursor);
+  parts_.task.start_epoch(static_cast<std::uint64_t>(epoch), cursor,
+                          static_cast<std::uint64_t>(step * parts_.config.train.accumulate));
   step_ = step;
 }
 
@@ -19,7 +20,7 @@ bool CpuSteps::load(std::uint64_t draw, HostBatch& batch) {
 
 Tensor CpuSteps::forward(const HostBatch& batch, std::uint64_t draw) {
   const PhaseScope scope("forward");
-  return parts_.task.loss(batch.inputs, draw);
+  return parts_.task.loss(batch.inputs, draw, batch.first);
 }
 
 std::vector<StepResult> CpuSteps::take(std::int64_t limit) {

@@ -17,13 +17,17 @@ Tensor on_gpu(const onpa::Shape& shape, DType dtype) {
   return Tensor::empty(shape, dtype, DeviceKind::kCuda);
 }
 
-// Room for a batch's inputs, or for those of its first `samples` samples.
+// Room for a batch's inputs, or for those of its first `samples` samples. Inputs have a row for
+// each sample, or two where its mixup partner comes along.
 std::vector<Tensor> device_copies(const HostBatch& batch, std::int64_t samples) {
   std::vector<Tensor> out;
   for (const Tensor& input : batch.inputs) {
-    const bool per_sample = input.shape().rank() > 0 && input.size(0) == batch.samples;
-    out.push_back(
-        on_gpu(per_sample ? input.shape().with(0, samples) : input.shape(), input.dtype()));
+    onpa::Shape shape = input.shape();
+    for (const std::int64_t each : {1, 2}) {
+      const bool per_sample = shape.rank() > 0 && input.size(0) == each * batch.samples;
+      if (per_sample) shape = shape.with(0, each * samples);
+    }
+    out.push_back(on_gpu(shape, input.dtype()));
   }
   return out;
 }
@@ -48,7 +52,7 @@ DeviceSteps::~DeviceSteps() {
 }
 
 DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
-  std::vector<std::int64_t> key;
+  std::vector<std::int64_t> key = {batch.first};  // which a captured pass holds too
   for (const Tensor& input : batch.inputs) {
     const auto extents = input.shape().extents();
     key.insert(key.end(), extents.begin(), extents.end());
@@ -57,13 +61,13 @@ DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
   make_room(batch);
   auto made = std::make_unique<Shape>();
   made->inputs = device_copies(batch, batch.samples);
-  const auto pass = [this, inputs = made->inputs](bool first) {
+  const auto pass = [this, inputs = made->inputs, first_row = batch.first](bool first) {
     if (first) parts_.params.clear_grad();
     Tensor loss;
     {
       const PhaseScope scope("forward");
       const MemoryCategory category("activations");
-      loss = parts_.task.loss(inputs, 0);
+      loss = parts_.task.loss(inputs, 0, first_row);
     }
     const PhaseScope scope("backward");
     const MemoryCategory category("backward");
@@ -107,7 +111,7 @@ std::size_t DeviceSteps::needed_bytes(const HostBatch& batch, std::int64_t sampl
     const auto one = device_copies(batch, samples), other = device_copies(batch, samples);
     for (const Tensor& input : inputs) rounded += 3 * rounding(input.byte_count());
     parts_.params.clear_grad();
-    backward(parts_.task.loss(inputs, 0));
+    backward(parts_.task.loss(inputs, 0, batch.first));
   });
   return plan.bytes() + rounding(plan.bytes()) + rounded;
 }
@@ -197,7 +201,8 @@ void DeviceSteps::wait(std::int64_t passes, StepResult& out) {
 }
 
 void DeviceSteps::start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t step) {
-  parts_.task.start_epoch(static_cast<std::uint64_t>(epoch), cursor);
+  parts_.task.start_epoch(static_cast<std::uint64_t>(epoch), cursor,
+                          static_cast<std::uint64_t>(step * parts_.config.train.accumulate));
   step_ = step;
   ahead_.reset();
 }

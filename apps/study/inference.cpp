@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <limits>
+#include <utility>
 
 #include "apps/support/log.h"
 #include "apps/support/suggest.h"
 #include "audio/mel.h"
+#include "data/loader_bad.h"
 #include "kernels/error.h"
 #include "tensor/autograd.h"
 
@@ -132,6 +135,104 @@ std::vector<std::size_t> feature_positions(const ModelCard& card, const data::Da
 
 constexpr std::int64_t kShortestMelSamples = 515;  // under it the front end cannot reflect
 
+void sort_by_row(std::vector<TrackPrediction>& predictions) {
+  std::ranges::sort(predictions, {}, &TrackPrediction::row);
+}
+
+// What predict(rows) of each rank's part of `rows` gives, put together. No rank leaves before all
+// know whether one failed.
+template <class Predict>
+std::vector<TrackPrediction> predict_parts(const data::DataSet& data, const data::Shard& shard,
+                                           const std::vector<std::int64_t>& rows,
+                                           Predict&& predict) {
+  const data::Range part = shard.part(std::ssize(rows));
+  std::vector<double> own;
+  std::exception_ptr error;
+  try {
+    const auto predictions =
+        predict(std::vector(rows.begin() + part.begin, rows.begin() + part.end));
+    for (const TrackPrediction& p : predictions) {
+      own.insert(own.end(), {static_cast<double>(p.row), static_cast<double>(p.prediction)});
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  double failed = error ? shard.size - shard.rank : 0;
+  shard.all_max({&failed, 1});
+  if (error) std::rethrow_exception(error);
+  if (failed > 0) {
+    fail(ExitCode::kStopped, "evaluation: rank ", shard.size - static_cast<int>(failed),
+         " failed and says why");
+  }
+  const std::vector<double> all = shard.all_gather(own);
+  std::vector<TrackPrediction> out;
+  for (std::size_t i = 0; i + 1 < all.size(); i += 2) {
+    const auto row = static_cast<std::int64_t>(all[i]);
+    out.push_back(
+        {row, data.tracks[static_cast<std::size_t>(row)].target, static_cast<float>(all[i + 1])});
+  }
+  return out;
+}
+
+// By one rank; `bad` gets the tracks that cannot be read, even if there are too many.
+std::vector<TrackPrediction> predict_clips(nn::Passt& model, const ModelCard& card,
+                                           const data::DataSet& data,
+                                           std::vector<std::int64_t> rows,
+                                           const data::LoaderOptions& options,
+                                           const StopCheck& stop,
+                                           std::vector<data::BadTrack>& bad) {
+  std::vector<TrackPrediction> out;
+  if (rows.empty()) return out;
+  data::LoaderOptions eval = options;
+  eval.train = false;
+  eval.shuffle = false;
+  eval.drop_last = false;
+  eval.seconds = card.seconds;
+  const bool whole_clips = card.seconds == 0;
+  if (whole_clips) {
+    eval.batch_size = 1;
+    eval.prefetch_batches *= static_cast<int>(options.batch_size);
+  }
+  data::AudioLoader loader(data, std::move(rows), eval);
+  loader.start_epoch(0);
+  EqualLengthBatches whole(loader, options.batch_size, shortest_samples(card));
+  data::AudioBatch batch;
+  try {
+    PartedForward forward;
+    while (!(stop && stop()) && (whole_clips ? whole.next(batch) : loader.next(batch))) {
+      const Tensor logits =
+          forward(batch.wave, [&](const Tensor& wave) { return logits_of(model, card, wave); });
+      collect(logits, card, data, batch.rows, out);
+    }
+  } catch (...) {
+    bad = loader.bad_tracks();
+    throw;
+  }
+  bad = loader.bad_tracks();
+  warn_of_cache(loader);
+  return out;
+}
+
+// By all ranks. What is too bad for the rows of one may not be too bad for all.
+std::vector<TrackPrediction> predict_clips(nn::Passt& model, const ModelCard& card,
+                                           const data::DataSet& data, const data::Shard& shard,
+                                           const std::vector<std::int64_t>& rows,
+                                           const data::LoaderOptions& options,
+                                           const StopCheck& stop,
+                                           std::vector<data::BadTrack>& bad) {
+  data::LoaderOptions any_bad = options;
+  any_bad.max_bad_fraction = 1;
+  std::vector<TrackPrediction> out =
+      predict_parts(data, shard, rows, [&](std::vector<std::int64_t> own) {
+        return predict_clips(model, card, data, std::move(own), any_bad, stop, bad);
+      });
+  std::vector<data::MetBad> met;
+  for (data::BadTrack& track : std::exchange(bad, {})) met.push_back({track.row, track});
+  for (data::MetBad& one : gather_bad(shard, met)) bad.push_back(std::move(one.track));
+  data::BadList(std::ssize(rows), options.max_bad_fraction).note(std::vector(bad));
+  return out;
+}
+
 }  // namespace
 
 Tensor logits_of(nn::Passt& model, const ModelCard& card, const Tensor& wave) {
@@ -162,46 +263,28 @@ void warn_of_cache(const data::AudioLoader& loader) {
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,
                                           const data::DataSet& data, std::vector<std::int64_t> rows,
                                           const data::LoaderOptions& options, const StopCheck& stop,
-                                          std::vector<data::BadTrack>* unread) {
-  std::vector<TrackPrediction> out;
-  if (rows.empty()) return out;
-  data::LoaderOptions eval = options;
-  eval.train = false;
-  eval.shuffle = false;
-  eval.drop_last = false;
-  eval.seconds = card.seconds;
-  const bool whole_clips = card.seconds == 0;
-  if (whole_clips) {
-    eval.batch_size = 1;
-    eval.prefetch_batches *= static_cast<int>(options.batch_size);
-  }
+                                          std::vector<data::BadTrack>* unread,
+                                          const data::Shard& shard) {
+  if (rows.empty()) return {};
   const std::size_t count = rows.size();
-  data::AudioLoader loader(data, std::move(rows), eval);
-  loader.start_epoch(0);
+  std::vector<data::BadTrack> bad;
   const auto hand_over = [&] {
-    const std::vector<data::BadTrack> bad = loader.bad_tracks();
     if (unread != nullptr) unread->insert(unread->end(), bad.begin(), bad.end());
-    return bad;
   };
-  EqualLengthBatches whole(loader, options.batch_size, shortest_samples(card));
-  data::AudioBatch batch;
+  std::vector<TrackPrediction> out;
   try {
-    PartedForward forward;
-    while (!(stop && stop()) && (whole_clips ? whole.next(batch) : loader.next(batch))) {
-      const Tensor logits =
-          forward(batch.wave, [&](const Tensor& wave) { return logits_of(model, card, wave); });
-      collect(logits, card, data, batch.rows, out);
-    }
+    out = shard.size == 1 ? predict_clips(model, card, data, std::move(rows), options, stop, bad)
+                          : predict_clips(model, card, data, shard, rows, options, stop, bad);
   } catch (...) {
     hand_over();
     throw;
   }
-  warn_of_cache(loader);
-  if (const auto bad = hand_over(); !bad.empty()) {
+  hand_over();
+  if (!bad.empty()) {
     spdlog::warn("{} of {} tracks could not be read and have no prediction; the first: {}",
                  bad.size(), count, bad.front().reason);
   }
-  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
+  sort_by_row(out);
   return out;
 }
 
@@ -223,8 +306,16 @@ Tensor scaled_features(const ModelCard& card, const data::DataSet& data,
 std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& card,
                                           const data::DataSet& data,
                                           const std::vector<std::int64_t>& rows,
-                                          std::int64_t batch_size, const StopCheck& stop) {
+                                          std::int64_t batch_size, const StopCheck& stop,
+                                          const data::Shard& shard) {
   std::vector<TrackPrediction> out;
+  if (shard.size > 1) {
+    out = predict_parts(data, shard, rows, [&](const std::vector<std::int64_t>& own) {
+      return predict_rows(model, card, data, own, batch_size, stop);
+    });
+    sort_by_row(out);
+    return out;
+  }
   const std::span<const std::int64_t> all(rows);
   const auto step = static_cast<std::size_t>(batch_size);
   PartedForward forward;
@@ -234,7 +325,7 @@ std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& car
                                   [&](const Tensor& x) { return logits_of(model, x); });
     collect(logits, card, data, part, out);
   }
-  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
+  sort_by_row(out);
   return out;
 }
 

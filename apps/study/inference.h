@@ -8,6 +8,7 @@
 #include "apps/study/evaluate.h"
 #include "apps/study/model_card.h"
 #include "data/loader.h"
+#include "data/shard.h"
 #include "nn/dense.h"
 #include "nn/passt.h"
 
@@ -26,17 +27,23 @@ std::int64_t shortest_samples(const ModelCard& card);
 /// be depends on its own audio alone (and, in the last bits, on the size of its batch). Tracks that
 /// cannot be read are left out with a warning and appended to `unread` if it is given; throws Error
 /// (kBadData) when they are too many, with `unread` filled all the same.
+///
+/// Where there are several ranks, all call it alike but for `stop`; each predicts Shard::part() of
+/// the rows and all get the predictions and the unread tracks of all. If one fails, the others
+/// throw Error (kStopped) naming it.
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,
                                           const data::DataSet& data, std::vector<std::int64_t> rows,
                                           const data::LoaderOptions& options,
                                           const StopCheck& stop = {},
-                                          std::vector<data::BadTrack>* unread = nullptr);
+                                          std::vector<data::BadTrack>* unread = nullptr,
+                                          const data::Shard& shard = {});
 
 /// The same from features. The data set must hold card.feature_names (kConfig else).
 std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& card,
                                           const data::DataSet& data,
                                           const std::vector<std::int64_t>& rows,
-                                          std::int64_t batch_size, const StopCheck& stop = {});
+                                          std::int64_t batch_size, const StopCheck& stop = {},
+                                          const data::Shard& shard = {});
 
 /// The models' outputs (B, outputs), f32 on the CPU, in evaluation mode and without gradients: of
 /// waveforms (B, S), f32 on the CPU, through the card's front end; of scaled features (B, inputs).

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "apps/study/train_task.h"
@@ -15,14 +16,17 @@ namespace {
 
 class PasstTask : public TrainTask {
  public:
-  PasstTask(const Config& config, const data::DataSet& data, ClipSource clips)
+  PasstTask(const Config& config, const data::DataSet& data, ClipSource clips,
+            const data::Shard& shard)
       : config_(config),
         data_(data),
+        shard_(shard),
         train_rows_(usable_rows(data, data::Split::kTrain)),
         test_rows_(usable_rows(data, data::Split::kTest)),
         model_(config.passt()),
-        loader_(data, train_rows_, loader_options(config)),
+        loader_(data, train_rows_, train_options(config), shard),
         clips_(std::move(clips)) {
+    ONPA_CHECK(!clips_ || shard_.size == 1, "passt: made-up clips for ", shard_.size, " ranks");
     card_.kind = "passt";
     card_.passt = config.passt();
     card_.mel = config.mel_config();
@@ -36,35 +40,35 @@ class PasstTask : public TrainTask {
   void initialize(std::uint64_t seed) override { model_.initialize(seed); }
   const ModelCard& card() const override { return card_; }
 
-  void start_epoch(std::uint64_t epoch, std::int64_t cursor) override {
-    if (!clips_) loader_.start_epoch(epoch, cursor);
+  void start_epoch(std::uint64_t epoch, std::int64_t cursor, std::uint64_t draw) override {
+    if (!clips_) loader_.start_epoch(epoch, cursor, draw);
   }
 
   // Waveforms, targets, the front end's bank and masks, and with mixup its plan.
   bool next_batch(std::uint64_t draw, HostBatch& out) override {
     data::AudioBatch batch;
-    if (clips_) {
-      batch = clips_();
-    } else if (!loader_.next(batch)) {
-      return false;
-    }
+    if (!read(draw, batch)) return false;
     warn_of_cache(loader_);
+    out = {.samples = batch.samples,
+           .total = batch.total,
+           .first = batch.first,
+           .cursor = batch.next_cursor};
+    if (batch.samples == 0) return true;
     standardize(batch.target);
     const audio::MelInputs mel =
         audio::draw_mel_inputs(card_.mel, config_.mel_augment(), batch.wave.size(1),
                                static_cast<std::uint64_t>(config_.train.seed), draw, batch.ids);
-    out = {.inputs = {batch.wave, batch.target, mel.bank, mel.masks},
-           .samples = batch.wave.size(0),
-           .cursor = batch.next_cursor};
-    if (config_.data.mixup_alpha > 0) {
-      const audio::MixupTensors plan = audio::to_tensors(draw_mixup(out.samples, draw));
+    out.inputs = {batch.wave, batch.target, mel.bank, mel.masks};
+    if (mixes(config_)) {
+      const audio::MixupTensors plan = audio::to_tensors(own_mixup(batch, draw));
       out.inputs.insert(out.inputs.end(), {plan.partner, plan.weight});
     }
     return true;
   }
 
-  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw) override {
-    const bool mixed = config_.data.mixup_alpha > 0;
+  // The last clips of a batch may be there as partners only; mixing leaves them out.
+  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw, std::int64_t) override {
+    const bool mixed = mixes(config_);
     const DType dtype = model_.parameters().front().tensor.dtype();
     Tensor target = inputs[1];
     Tensor mel = audio::log_mel_device(inputs[0], card_.mel, {inputs[2], inputs[3]},
@@ -93,7 +97,7 @@ class PasstTask : public TrainTask {
     data::LoaderOptions options = loader_options(config_);
     options.batch_size = config_.train.eval_batch_size;
     // One list for all evaluations: each can meet the same tracks, or be stopped before them.
-    return predict_rows(model_, card_, data_, test_rows_, options, stop, &unread_test_);
+    return predict_rows(model_, card_, data_, test_rows_, options, stop, &unread_test_, shard_);
   }
 
   std::vector<data::BadTrack> bad_tracks() const override {
@@ -110,9 +114,45 @@ class PasstTask : public TrainTask {
     }
   }
 
-  audio::MixupPlan draw_mixup(std::int64_t batch, std::uint64_t draw) const {
-    return audio::draw_mixup(batch, static_cast<float>(config_.data.mixup_alpha),
-                             static_cast<std::uint64_t>(config_.train.seed), draw);
+  static bool mixes(const Config& config) { return config.data.mixup_alpha > 0; }
+
+  static audio::MixupPlan draw_mixup(const Config& config, std::int64_t total, std::uint64_t draw) {
+    return audio::draw_mixup(total, static_cast<float>(config.data.mixup_alpha),
+                             static_cast<std::uint64_t>(config.train.seed), draw);
+  }
+
+  // The plan of the whole batch, for the clips that this rank has of it.
+  audio::MixupPlan own_mixup(const data::AudioBatch& batch, std::uint64_t draw) const {
+    const audio::MixupPlan plan = draw_mixup(config_, batch.total, draw);
+    if (shard_.size == 1) return plan;
+    audio::MixupPlan own;
+    const auto weight = plan.weight.begin() + batch.first;
+    own.weight.assign(weight, weight + batch.samples);
+    own.partner.resize(own.weight.size());
+    std::iota(own.partner.begin(), own.partner.end(), static_cast<std::int32_t>(batch.samples));
+    return own;
+  }
+
+  static data::LoaderOptions train_options(const Config& config) {
+    data::LoaderOptions options = loader_options(config);
+    if (mixes(config)) {
+      options.partners = [config](std::int64_t total, std::uint64_t draw) {
+        return draw_mixup(config, total, draw).partner;
+      };
+    }
+    return options;
+  }
+
+  bool read(std::uint64_t draw, data::AudioBatch& batch) {
+    if (clips_) {
+      batch = clips_();
+      batch.samples = batch.total = batch.wave.size(0);
+      return true;
+    }
+    if (!loader_.next(batch)) return false;
+    // The loader has taken the partners of that number.
+    ONPA_CHECK(shard_.size == 1 || batch.draw == draw, "passt: draw ", draw, ", want ", batch.draw);
+    return true;
   }
 
   static std::vector<std::int64_t> usable_rows(const data::DataSet& data, data::Split split) {
@@ -146,6 +186,7 @@ class PasstTask : public TrainTask {
 
   Config config_;
   const data::DataSet& data_;
+  data::Shard shard_;
   std::vector<std::int64_t> train_rows_, test_rows_;
   nn::Passt model_;
   ModelCard card_;
@@ -188,8 +229,8 @@ void fit_target_scale(const Config& config, const data::DataSet& data,
 }
 
 std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data,
-                                           ClipSource clips) {
-  return std::make_unique<PasstTask>(config, data, std::move(clips));
+                                           ClipSource clips, const data::Shard& shard) {
+  return std::make_unique<PasstTask>(config, data, std::move(clips), shard);
 }
 
 }  // namespace onpa::apps

@@ -33,7 +33,7 @@ class FakeTask : public TrainTask {
   nn::Module& module() override { return model_; }
   void initialize(std::uint64_t seed) override { model_.initialize(seed); }
   const ModelCard& card() const override { return card_; }
-  void start_epoch(std::uint64_t, std::int64_t cursor) override { next_ = cursor; }
+  void start_epoch(std::uint64_t, std::int64_t cursor, std::uint64_t) override { next_ = cursor; }
   bool next_batch(std::uint64_t draw, HostBatch& batch) override {
     if (on_load) on_load(draw);
     if (next_ == kBatches) return false;
@@ -41,13 +41,13 @@ class FakeTask : public TrainTask {
     batch.inputs = {Tensor::from<float>({kBatch, kInputs},
                                         testing::normal_values<float>(kBatch * kInputs, seed)),
                     Tensor::from<float>({kBatch, 1}, testing::normal_values<float>(kBatch, seed))};
-    batch.samples = kBatch;
+    batch.samples = batch.total = kBatch;
     batch.cursor = ++next_;
     ++loads;
     given = batch;
     return true;
   }
-  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw) override {
+  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw, std::int64_t) override {
     return ops::loss(model_.forward(inputs[0], 1, draw), inputs[1], kernels::LossKind::kMse);
   }
   std::int64_t batches_per_epoch() const override { return kBatches; }
