@@ -12,11 +12,9 @@
 #include <mutex>
 #include <vector>
 
+#include "bench/passt_step.h"
 #include "dist/ddp.h"
-#include "kernels/philox.h"
-#include "nn/passt.h"
 #include "tensor/autograd.h"
-#include "tensor/ops/loss.h"
 
 namespace onpa::dist {
 namespace {
@@ -59,53 +57,29 @@ class Link : public Comm {
   Clock::time_point free_{};
 };
 
-Tensor random_tensor(const Shape& shape) {
-  Philox rng({.seed = 1, .stream = kStreamTest});
-  Tensor out = Tensor::empty(shape);
-  for (float& value : out.span<float>()) value = static_cast<float>(rng.normal());
-  return out;
+nn::PasstConfig small_passt() {
+  nn::PasstConfig config = nn::PasstConfig::preset("passt-s");
+  config.width = 192;
+  config.heads = 3;
+  config.mlp = 768;
+  return config;
 }
 
-// A step of PaSST with the unused head of published files; 10 s of audio, patchout.
-struct Step {
-  Step() : model(config()), params((model.initialize(1), model.parameter_slots())) {
-    model.train();
+// Of a backward pass that reduces nothing, the fastest of several.
+double backward_seconds(bench::PasstStep& step) {
+  double least = 1e9;
+  for (int i = 0; i < 6; ++i) {
+    const Tensor y = step.loss();
+    const auto begin = Clock::now();
+    onpa::backward(y);
+    least = std::min(least, Seconds(Clock::now() - begin).count());
   }
-
-  static nn::PasstConfig config() {
-    nn::PasstConfig config = nn::PasstConfig::preset("passt-s");
-    config.width = 192;
-    config.heads = 3;
-    config.mlp = 768;
-    return config;
-  }
-
-  Tensor loss() {
-    params.clear_grad();
-    const nn::Patchout patchout{.time = 40, .freq = 4};
-    return ops::loss(model.forward(mel, patchout, 1, 0).logits, target, kernels::LossKind::kMse);
-  }
-
-  // Of a backward pass that reduces nothing, the fastest of several.
-  double backward_seconds() {
-    double least = 1e9;
-    for (int i = 0; i < 6; ++i) {
-      const Tensor y = loss();
-      const auto begin = Clock::now();
-      onpa::backward(y);
-      least = std::min(least, Seconds(Clock::now() - begin).count());
-    }
-    return least;
-  }
-
-  nn::Passt model;
-  FlatParams params;
-  const Tensor mel = random_tensor({2, 128, 998}), target = random_tensor({2, 527});
-};
+  return least;
+}
 
 void exposed_reduction(benchmark::State& state) {
-  Step step;
-  const double backward = step.backward_seconds();
+  bench::PasstStep step(small_passt(), 2);
+  const double backward = backward_seconds(step);
   const double reduction = backward * static_cast<double>(state.range(0)) / 100;
   const auto bytes = static_cast<double>(step.params.grad().byte_count());
   Link link(reduction / bytes);

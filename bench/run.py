@@ -46,8 +46,14 @@ def commit() -> str:
     return head + ("-dirty" if dirty else "")
 
 
+def command_of_ranks(binary: pathlib.Path) -> list[str]:
+    """A benchmark of ranks as processes: its rounds are its own."""
+    as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    return ["mpirun", *as_root, "--bind-to", "none", "-np", "2", str(binary)]
+
+
 def run_one(binary: pathlib.Path, repetitions: int, pattern: str) -> dict:
-    command = [str(binary), "--benchmark_format=json", f"--benchmark_repetitions={repetitions}",
+    command = command_of_ranks(binary) if binary.name.startswith("bench_ranks_") else [str(binary), "--benchmark_format=json", f"--benchmark_repetitions={repetitions}",
                "--benchmark_report_aggregates_only=true", f"--benchmark_filter={pattern}",
                "--benchmark_enable_random_interleaving=true"]  # peers alternate in one run
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
