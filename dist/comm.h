@@ -68,8 +68,8 @@ struct Note {
 /// The ranks of one job. A Comm belongs to one thread of its rank. Collectives run one after
 /// another in the order in which they were started, beside whatever that thread does meanwhile;
 /// their tensors must be left alone until wait(). The results have the same bits on all ranks,
-/// whatever the timing, the backend and the network: a sum is ((x0 + x1) + x2) + ..., by rank. A
-/// maximum is NaN where any rank has one.
+/// whatever the timing. On the CPU they do not depend on backend and network either: a sum is
+/// ((x0 + x1) + x2) + ..., by rank, and a maximum is NaN where any rank has one (nccl.h: the GPU).
 ///
 /// Types: f32, f64 and i64 on the CPU. A call with another type, a tensor on another device than
 /// the backend's or sizes that do not fit together throws Error (kInternal) naming the collective.
@@ -103,6 +103,11 @@ class Comm {
   }
   /// Returns when all ranks have called it, and so have ended all that they started before.
   void barrier();
+
+  /// What is started between these two may begin together, none of it before the second, and is
+  /// not waited for before that. It may cost less than one by one.
+  virtual void begin_group() {}
+  virtual void end_group() {}
 
   /// The collective that this rank has started last, and how many it has started. From any thread.
   struct Calls {

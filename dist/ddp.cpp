@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "tensor/autograd.h"
+#include "tensor/memory_plan.h"
 
 namespace onpa::dist {
 
@@ -37,8 +38,10 @@ Ddp::Ddp(Comm& comm, FlatParams& params, const BucketSizes& sizes)
 
 void Ddp::broadcast(const std::vector<Tensor>& buffers) {
   std::vector<Work> works;
+  comm_.begin_group();
   works.push_back(comm_.start_broadcast(params_.data()));
   for (const Tensor& buffer : buffers) works.push_back(comm_.start_broadcast(buffer));
+  comm_.end_group();
   for (Work& work : works) work.wait();
   params_.refresh_compute();
 }
@@ -62,6 +65,7 @@ void Ddp::begin() {
     missing_.push_back(bucket.last_slot - bucket.first_slot + 1);
   }
   works_.clear();
+  completed_.clear();
 }
 
 void Ddp::mark_ready(std::size_t slot) {
@@ -77,10 +81,15 @@ void Ddp::mark_ready(std::size_t slot) {
 
 // A bucket that is complete waits for those before it in the order.
 void Ddp::start_complete() {
-  while (works_.size() < buckets_.size() && missing_[order_[works_.size()]] == 0) {
+  std::size_t end = works_.size();
+  while (end < buckets_.size() && missing_[order_[end]] == 0) ++end;
+  const bool several = end > works_.size() + 1;
+  if (several) comm_.begin_group();
+  while (works_.size() < end) {
     const Bucket& bucket = buckets_[order_[works_.size()]];
     works_.push_back(comm_.start_all_reduce(params_.grad().slice(bucket.begin, bucket.end)));
   }
+  if (several) comm_.end_group();
 }
 
 void Ddp::wait() {
@@ -96,15 +105,14 @@ void Ddp::wait() {
   }
   active_ = false;
   for (Work& work : works_) work.wait();
-  if (!learned_) learn_order();
+  if (!learned_ && !planning_memory()) learn_order();
 }
 
 void Ddp::learn_order() {
   const std::vector<std::int64_t> mine(completed_.begin(), completed_.end());
-  const Tensor order = Tensor::from<std::int64_t>({static_cast<std::int64_t>(mine.size())}, mine)
-                           .to(params_.grad().device());
+  const Tensor order = Tensor::from<std::int64_t>({static_cast<std::int64_t>(mine.size())}, mine);
   comm_.broadcast(order);
-  const auto learned = order.to(DeviceKind::kCpu).to_vector<std::int64_t>();
+  const auto learned = order.span<std::int64_t>();
   order_.assign(learned.begin(), learned.end());
   learned_ = true;
 }

@@ -40,6 +40,9 @@ std::vector<Bucket> cut_buckets(const FlatParams& params, const BucketSizes& siz
 /// or not at all, stay together: in the first step last layers first, then in the order in which
 /// they were complete on rank 0. So a bucket that holds a parameter that the loss does not use
 /// comes last and holds up no other.
+///
+/// On the GPU the steps above can be a DeviceStep, whose graph then holds the all_reduces beside
+/// the kernels of backward.
 class Ddp {
  public:
   /// All ranks need the same slots. Both arguments must outlive this; on the GPU, to be made after
@@ -60,7 +63,8 @@ class Ddp {
   /// Whether this is between begin() and wait().
   bool active() const { return active_; }
 
-  /// Returns when params.grad() holds the sum over the ranks of all gradients. A slot that was not
+  /// Returns when params.grad() holds the sum over the ranks of all gradients, on the GPU for what
+  /// this thread queues from then on. A slot that was not
   /// marked counts with what has been added to it since clear_grad(), or 0. Throws Error as
   /// Work::wait().
   void wait();

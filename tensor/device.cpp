@@ -2,6 +2,7 @@
 #include "tensor/device.h"
 
 #include <cstring>
+#include <utility>
 
 #include "kernels/error.h"
 #include "tensor/device_memory.h"
@@ -15,6 +16,19 @@ void require_cuda() {
   }
 }
 
+namespace detail {
+std::function<void()>& device_watch() {
+  static thread_local std::function<void()> look;
+  return look;
+}
+}  // namespace detail
+
+DeviceWatch::DeviceWatch(std::function<void()> look)
+    : before_(std::exchange(detail::device_watch(), std::move(look))) {}
+DeviceWatch::~DeviceWatch() {
+  detail::device_watch() = std::move(before_);
+}
+
 #ifndef ONPA_CUDA
 
 std::string cuda_problem() {
@@ -23,6 +37,9 @@ std::string cuda_problem() {
 CudaDevice cuda_device() {
   require_cuda();
   return {};
+}
+void use_cuda_device(int) {
+  require_cuda();
 }
 kernels::Cuda current_cuda() {
   require_cuda();

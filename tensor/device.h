@@ -3,12 +3,18 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 
 #include "kernels/device.h"
 #include "tensor/storage.h"
 
 namespace onpa {
+
+namespace detail {
+/// What the waits of this thread call; empty without a DeviceWatch.
+std::function<void()>& device_watch();
+}  // namespace detail
 
 /// Whether this build has the CUDA backend.
 constexpr bool has_cuda_backend() {
@@ -31,6 +37,25 @@ struct CudaDevice {
   std::size_t total_bytes = 0, free_bytes = 0;
 };
 CudaDevice cuda_device();
+
+/// Chooses which of the GPUs that the process sees is the one in use (0 without this), before the
+/// first work there. For the thread that then does all of it. Throws Error (kDevice) if there is no
+/// such GPU, kInternal if another is in use.
+void use_cuda_device(int index);
+
+/// While one lives, waits of this thread for the GPU, here and in device_step.h, look at it again
+/// and again instead of sleeping until it is done, and call `look` now and then. What that throws
+/// ends the wait: work that other machines take part in may never end.
+class DeviceWatch {
+ public:
+  explicit DeviceWatch(std::function<void()> look);
+  ~DeviceWatch();
+  DeviceWatch(const DeviceWatch&) = delete;
+  DeviceWatch& operator=(const DeviceWatch&) = delete;
+
+ private:
+  std::function<void()> before_;
+};
 
 /// The stream that all work of this process goes to. Throws Error (kDevice).
 kernels::Cuda current_cuda();

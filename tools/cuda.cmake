@@ -1,5 +1,5 @@
 # Looks for a CUDA toolkit and switches CUDA on where there is one: sets ONPA_CUDA_FOUND and
-# ONPA_CUDA_TOOLKIT, enables the language and defines
+# ONPA_CUDA_TOOLKIT (and ONPA_NCCL_FOUND and ONPA_NCCL_LIBRARY), enables the language and defines
 #   onpa_cuda_toolkit      headers of the toolkit, for every target that calls the run time
 #   onpa_cuda_libraries    what an executable with real kernels links: cudart (static); cuBLASLt
 #                          and cuFFT are loaded at their first use
@@ -87,3 +87,23 @@ target_compile_definitions(onpa_cuda_toolkit INTERFACE ONPA_CUDA=1)
 add_library(onpa_cuda_libraries INTERFACE)
 target_link_libraries(onpa_cuda_libraries INTERFACE
   ${toolkit}/lib64/libcudart_static.a Threads::Threads ${CMAKE_DL_LIBS} rt)
+
+# NCCL joins the GPUs of several ranks. 2.18 is the oldest that the code was written for.
+set(ONPA_NCCL_FOUND FALSE CACHE INTERNAL "")
+find_path(ONPA_NCCL_INCLUDE nccl.h PATHS ${toolkit}/include NO_DEFAULT_PATH)
+find_path(ONPA_NCCL_INCLUDE nccl.h)
+find_library(ONPA_NCCL_LIBRARY nccl PATHS ${toolkit}/lib64 NO_DEFAULT_PATH)
+find_library(ONPA_NCCL_LIBRARY nccl)
+mark_as_advanced(ONPA_NCCL_INCLUDE ONPA_NCCL_LIBRARY)
+if(ONPA_NCCL_INCLUDE AND ONPA_NCCL_LIBRARY)
+  file(STRINGS ${ONPA_NCCL_INCLUDE}/nccl.h version REGEX "define NCCL_VERSION_CODE +[0-9]+")
+  string(REGEX REPLACE ".* ([0-9]+).*" "\\1" version "${version}")
+  if(version GREATER_EQUAL 21800)
+    set(ONPA_NCCL_FOUND TRUE CACHE INTERNAL "")
+    target_include_directories(onpa_cuda_toolkit SYSTEM INTERFACE ${ONPA_NCCL_INCLUDE})
+    message(STATUS "NCCL: ${ONPA_NCCL_LIBRARY} (${version})")
+  endif()
+endif()
+if(NOT ONPA_NCCL_FOUND)
+  message(STATUS "NCCL: left out, not found in ${toolkit} nor in the usual places, or before 2.18")
+endif()

@@ -9,6 +9,7 @@
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/check.h"
 #include "kernels/error.h"
+#include "tensor/cuda/event.h"
 #include "tensor/device_memory.h"
 #include "tensor/memory_plan.h"
 
@@ -17,6 +18,9 @@ namespace {
 
 // Kernels are built for compute capability 8.0 and up.
 constexpr int kOldestMajor = 8;
+
+int chosen_device = 0;
+bool stream_made = false;
 
 cudaMemcpyKind copy_kind(DeviceKind to, DeviceKind from) {
   if (to == DeviceKind::kCuda) {
@@ -41,8 +45,8 @@ std::string find_problem() {
            "; check nvidia-smi, or use --device cpu";
   }
   int major = 0, minor = 0;
-  ONPA_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  ONPA_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
+  ONPA_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, chosen_device));
+  ONPA_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, chosen_device));
   if (major < kOldestMajor) {
     return detail::concat("the GPU has compute capability ", major, ".", minor,
                           ", the kernels need 8.0 (A100) or newer; use --device cpu");
@@ -57,10 +61,17 @@ std::string cuda_problem() {
   return problem;
 }
 
+void use_cuda_device(int index) {
+  ONPA_CHECK(!stream_made || index == chosen_device, "GPU ", chosen_device,
+             " is in use already, not ", index);
+  ONPA_CUDA_CHECK(cudaSetDevice(index));
+  chosen_device = index;
+}
+
 CudaDevice cuda_device() {
   require_cuda();
   cudaDeviceProp properties;
-  ONPA_CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+  ONPA_CUDA_CHECK(cudaGetDeviceProperties(&properties, chosen_device));
   CudaDevice out;
   out.name = properties.name;
   out.major = properties.major;
@@ -76,6 +87,7 @@ kernels::Cuda current_cuda() {
     require_cuda();
     cudaStream_t made = nullptr;
     ONPA_CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    stream_made = true;
     return made;
   }();
   return {stream};
@@ -83,7 +95,7 @@ kernels::Cuda current_cuda() {
 
 void synchronize(DeviceKind device) {
   if (device == DeviceKind::kCpu || planning_memory()) return;
-  ONPA_CUDA_CHECK(cudaStreamSynchronize(static_cast<cudaStream_t>(current_cuda().stream)));
+  wait_on_host(static_cast<cudaStream_t>(current_cuda().stream));
 }
 
 void copy_bytes(void* to, DeviceKind to_device, const void* from, DeviceKind from_device,
@@ -96,7 +108,7 @@ void copy_bytes(void* to, DeviceKind to_device, const void* from, DeviceKind fro
   if (planning_memory()) return;
   const auto stream = static_cast<cudaStream_t>(current_cuda().stream);
   ONPA_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, copy_kind(to_device, from_device), stream));
-  if (to_device != from_device) ONPA_CUDA_CHECK(cudaStreamSynchronize(stream));
+  if (to_device != from_device) wait_on_host(stream);
 }
 
 void zero_bytes(void* to, DeviceKind device, std::size_t bytes) {

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/error.h"
+#include "tensor/cuda/event.h"
 #include "tensor/device.h"
 #include "tensor/op_scope.h"
 
@@ -19,29 +20,6 @@ namespace {
 cudaStream_t main_stream() {
   return static_cast<cudaStream_t>(current_cuda().stream);
 }
-
-class Event {
- public:
-  Event() { ONPA_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void record(cudaStream_t stream) { ONPA_CUDA_CHECK(cudaEventRecord(event_, stream)); }
-  bool reached() const {
-    const cudaError_t error = cudaEventQuery(event_);
-    if (error == cudaErrorNotReady) {
-      cudaGetLastError();  // or the next launch takes it for its own error
-      return false;
-    }
-    ONPA_CUDA_CHECK(error);
-    return true;
-  }
-  void wait_on_host() { ONPA_CUDA_CHECK(cudaEventSynchronize(event_)); }
-  void wait_on(cudaStream_t stream) { ONPA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0)); }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
 
 class Pinned {
  public:

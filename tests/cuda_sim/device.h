@@ -37,9 +37,14 @@ DeviceStats& device_stats();
 
 namespace detail {
 
+/// Queued work: does what it can and says whether it is done; called again until it is. A copy of
+/// one that has not been called can be run anew.
+using Step = std::function<bool()>;
+
 /// Queues work on a stream: it runs when something waits for it. Work on the null stream runs at
 /// once, work on a stream that is being captured goes into the graph.
 void enqueue(cudaStream_t stream, std::function<void()> work);
+void enqueue_step(cudaStream_t stream, Step work);
 bool is_device_memory(const void* p);
 
 }  // namespace detail

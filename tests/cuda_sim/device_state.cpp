@@ -1,5 +1,7 @@
 #include "tests/cuda_sim/device_state.h"
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "tests/cuda_sim/control.h"
@@ -18,10 +20,18 @@ DeviceStats& device_stats() {
 namespace detail {
 namespace {
 
-void run_first(CUstream_st* stream) {
-  const std::function<void()> work = std::move(stream->queue.front());
+// At work that waits for another process.
+constexpr auto kBetweenLooks = std::chrono::microseconds(50);
+
+// Whether the first item is done, and gone.
+bool try_first(CUstream_st* stream) {
+  if (!stream->queue.front()()) return false;
   stream->queue.pop_front();
-  work();
+  return true;
+}
+
+void run_first(CUstream_st* stream) {
+  while (!try_first(stream)) std::this_thread::sleep_for(kBetweenLooks);
 }
 
 bool any_capture() {
@@ -67,10 +77,14 @@ cudaError_t report(cudaError_t error) {
 void drain(CUstream_st* stream) {
   while (!stream->queue.empty()) run_first(stream);
 }
-void drain_until(const CUevent_st* event, std::uint64_t record) {
-  while (event->reached < record && event->stream != nullptr && !event->stream->queue.empty()) {
-    run_first(event->stream);
+void drain_until(const Record& record) {
+  while (!record.reached) run_first(record.stream);
+}
+bool advance_until(const Record& record) {
+  while (!record.reached) {
+    if (!try_first(record.stream)) return false;
   }
+  return true;
 }
 void drain_all() {
   for (CUstream_st* stream : std::set<CUstream_st*>(device().streams)) drain(stream);
@@ -84,18 +98,25 @@ void drain_blocking() {
 cudaError_t refuse_in_capture(CUstream_st* stream) {
   if (stream == nullptr ? !any_capture() : stream->capture == nullptr) return cudaSuccess;
   for (CUstream_st* each : device().streams) {
-    if (each->capture != nullptr) each->capture_broken = true;
+    if (each->capture != nullptr) each->capture->broken = true;
   }
   return report(cudaErrorStreamCaptureUnsupported);
 }
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
+  enqueue_step(stream, [work = std::move(work)] {
+    work();
+    return true;
+  });
+}
+
+void enqueue_step(cudaStream_t stream, Step work) {
   const DeviceLock lock;
   if (stream == nullptr) {
     drain_blocking();
-    work();
+    while (!work()) std::this_thread::sleep_for(kBetweenLooks);
   } else if (stream->capture != nullptr) {
-    stream->capture->work.push_back(std::move(work));
+    (*stream->capture->branches)[stream->branch].push_back({.work = std::move(work)});
   } else {
     stream->queue.push_back(std::move(work));
   }

@@ -1,6 +1,9 @@
 // The run time's calls for the simulated device and its memory, whose address space is checked by
 // range.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -59,6 +62,16 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       return report(cudaErrorInvalidValue);
   }
 }
+cudaError_t cudaSetDevice(int index) {
+  return report(index >= 0 && index < sim::device_options().count ? cudaSuccess
+                                                                  : cudaErrorInvalidDevice);
+}
+// Every process has GPUs of its own.
+cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int index) {
+  std::snprintf(text, static_cast<std::size_t>(bytes), "%04x:%02x:00.0",
+                static_cast<unsigned>(getpid()) & 0xffffu, static_cast<unsigned>(index) & 0xffu);
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   std::memset(properties, 0, sizeof *properties);
   std::strncpy(properties->name, "simulated GPU", sizeof properties->name - 1);
@@ -98,6 +111,12 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated:
       return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureUnjoined:
+      return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation:
+      return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorCapturedEvent:
+      return "cudaErrorCapturedEvent";
     case cudaErrorInvalidValue:
       return "cudaErrorInvalidValue";
     default:

@@ -6,7 +6,35 @@
 #include "tests/cuda_sim/device_state.h"
 
 namespace {
+
 using namespace sim::detail;
+
+// An event that was not reached is, at the earliest, after as many queries.
+constexpr int kLateQueries = 3;
+
+// The stream takes part in the capture from here on, if it does not yet.
+cudaError_t wait_in_capture(CUstream_st* stream, const CUevent_st* event) {
+  CUgraph_st* graph = nullptr;
+  for (const CUstream_st* each : device().streams) {
+    if (each->capture != nullptr && each->capture->id == event->capture) graph = each->capture;
+  }
+  if (graph == nullptr || stream == nullptr) return report(cudaErrorCapturedEvent);
+  if (stream->capture != nullptr && stream->capture != graph) {
+    stream->capture->broken = graph->broken = true;
+    return report(cudaErrorStreamCaptureMerge);
+  }
+  if (stream->capture == nullptr) {
+    stream->capture = graph;
+    stream->branch = graph->branches->size();
+    graph->branches->emplace_back();
+  }
+  if (stream->branch != event->branch) {
+    (*graph->branches)[stream->branch].push_back(
+        {.work = {}, .branch = event->branch, .position = event->position});
+  }
+  return cudaSuccess;
+}
+
 }  // namespace
 
 extern "C" {
@@ -21,6 +49,14 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0;
+  *greatest = -5;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(stream, flags);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const DeviceLock lock;
@@ -44,41 +80,61 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) {
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   const DeviceLock lock;
-  drain_until(event, event->asked);  // queued records point to it
   delete event;
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const DeviceLock lock;
-  event->stream = stream;
-  const std::uint64_t record = ++event->asked;
-  enqueue(stream, [event, record] {
-    event->reached = record;
-    event->clock_ms = sim::device_stats().clock_ms;
+  event->queries = 0;
+  if (stream != nullptr && stream->capture != nullptr) {
+    event->capture = stream->capture->id;
+    event->branch = stream->branch;
+    event->position = (*stream->capture->branches)[stream->branch].size();
+    return cudaSuccess;
+  }
+  event->capture = 0;
+  event->last = std::make_shared<Record>(Record{.stream = stream});
+  enqueue(stream, [record = event->last] {
+    record->reached = true;
+    record->clock_ms = sim::device_stats().clock_ms;
   });
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const DeviceLock lock;
-  drain_until(event, event->asked);
+  if (const cudaError_t error = refuse_in_capture(nullptr); error != cudaSuccess) return error;
+  if (event->capture != 0) return report(cudaErrorCapturedEvent);
+  if (event->last) drain_until(*event->last);
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   const DeviceLock lock;
-  return event->reached < event->asked ? cudaErrorNotReady : cudaSuccess;
+  if (const cudaError_t error = refuse_in_capture(nullptr); error != cudaSuccess) return error;
+  if (event->capture != 0) return report(cudaErrorCapturedEvent);
+  // Who asks again and again will see it happen.
+  if (!event->last) return cudaSuccess;
+  if (!event->last->reached && ++event->queries > kLateQueries) advance_until(*event->last);
+  return event->last->reached ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   const DeviceLock lock;
-  enqueue(stream, [event, record = event->asked] { drain_until(event, record); });
+  if (event->capture != 0) return wait_in_capture(stream, event);
+  if (!event->last) return cudaSuccess;
+  if (stream != nullptr && stream->capture != nullptr) {
+    // A graph cannot wait for what was queued outside of it.
+    stream->capture->broken = true;
+    return report(cudaErrorStreamCaptureIsolation);
+  }
+  enqueue_step(stream, [record = event->last] { return advance_until(*record); });
   return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t stop) {
   const DeviceLock lock;
   for (const CUevent_st* event : {start, stop}) {
-    if (event->asked == 0) return report(cudaErrorInvalidResourceHandle);
-    if (event->reached < event->asked) return report(cudaErrorNotReady);
+    if (!event->last) return report(cudaErrorInvalidResourceHandle);
+    if (!event->last->reached) return report(cudaErrorNotReady);
   }
-  *ms = static_cast<float>(stop->clock_ms - start->clock_ms);
+  *ms = static_cast<float>(stop->last->clock_ms - start->last->clock_ms);
   return cudaSuccess;
 }
 
@@ -88,18 +144,26 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (stream == nullptr || stream->capture != nullptr) {
     return report(cudaErrorStreamCaptureUnsupported);
   }
-  stream->capture = new CUgraph_st;
-  stream->capture_broken = false;
+  stream->capture = new CUgraph_st{.id = ++device().captures};
+  stream->branch = 0;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const DeviceLock lock;
-  *graph = std::exchange(stream->capture, nullptr);
-  if (*graph == nullptr) return report(cudaErrorInvalidValue);
-  if (!stream->capture_broken) return cudaSuccess;
-  delete *graph;
   *graph = nullptr;
-  return report(cudaErrorStreamCaptureInvalidated);
+  if (stream->capture == nullptr) return report(cudaErrorInvalidValue);
+  if (stream->branch != 0) return report(cudaErrorStreamCaptureUnmatched);
+  CUgraph_st* captured = stream->capture;
+  for (CUstream_st* each : device().streams) {
+    if (each->capture == captured) each->capture = nullptr;
+  }
+  if (!captured->broken && all_joined(*captured->branches)) {
+    *graph = captured;
+    return cudaSuccess;
+  }
+  const bool broken = captured->broken;
+  delete captured;
+  return report(broken ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   const DeviceLock lock;
@@ -108,7 +172,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* instance, cudaGraph_t graph, unsigned long long) {
-  *instance = new CUgraphExec_st{graph->work};
+  *instance = new CUgraphExec_st{graph->branches};
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -123,7 +187,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance) {
 cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream) {
   const DeviceLock lock;
   ++sim::device_stats().graph_launches;
-  for (const auto& work : instance->work) enqueue(stream, work);
+  enqueue_step(stream, launch_of(*instance));
   return cudaSuccess;
 }
 

@@ -141,6 +141,91 @@ TEST(SimDevice, GraphsReplayWhatWasCaptured) {
   cudaFreeHost(host);
 }
 
+// A second stream that waits for the captured one takes part, and does its work as late as it may.
+TEST(SimDevice, ACaptureForksAndJoins) {
+  const Stream s, side;
+  int* device = device_array<int>(2);
+  int* host = pinned_array<int>(3);
+  cudaEvent_t fork = nullptr, join = nullptr;
+  cudaEventCreate(&fork);
+  cudaEventCreate(&join);
+  cudaGraph_t graph = nullptr;
+  for (const bool joined : {false, true}) {
+    host[0] = 5;
+    cudaStreamBeginCapture(s.stream, cudaStreamCaptureModeThreadLocal);
+    cudaMemcpyAsync(&device[0], &host[0], sizeof(int), cudaMemcpyHostToDevice, s.stream);
+    cudaEventRecord(fork, s.stream);
+    ASSERT_EQ(cudaStreamWaitEvent(side.stream, fork, 0), cudaSuccess);
+    cudaMemcpyAsync(&device[1], &device[0], sizeof(int), cudaMemcpyDeviceToDevice, side.stream);
+    cudaEventRecord(join, side.stream);
+    cudaMemcpyAsync(&host[1], &device[1], sizeof(int), cudaMemcpyDeviceToHost, s.stream);
+    if (joined) cudaStreamWaitEvent(s.stream, join, 0);
+    cudaMemcpyAsync(&host[2], &device[1], sizeof(int), cudaMemcpyDeviceToHost, s.stream);
+    EXPECT_EQ(cudaStreamEndCapture(s.stream, &graph),
+              joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
+    EXPECT_EQ(cudaGetLastError(), joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
+  }
+  cudaGraphExec_t instance = nullptr;
+  ASSERT_EQ(cudaGraphInstantiate(&instance, graph, 0), cudaSuccess);
+  cudaGraphDestroy(graph);
+  int before = -1;  // the poison of fresh memory
+  for (const int value : {5, 6}) {
+    host[0] = value;
+    cudaGraphLaunch(instance, s.stream);
+    cudaStreamSynchronize(s.stream);
+    EXPECT_EQ(host[1], before) << "read before the join";
+    EXPECT_EQ(host[2], value);
+    before = value;
+  }
+  // The second stream is free again.
+  EXPECT_EQ(cudaMemsetAsync(device, 0, sizeof(int), side.stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(side.stream), cudaSuccess);
+  cudaGraphExecDestroy(instance);
+  cudaEventDestroy(fork);
+  cudaEventDestroy(join);
+  cudaFree(device);
+  cudaFreeHost(host);
+}
+
+TEST(SimDevice, ACaptureWaitsForNothingOutside) {
+  const Stream s, other;
+  cudaEvent_t event = nullptr;
+  cudaEventCreate(&event);
+  cudaEventRecord(event, other.stream);
+  cudaStreamBeginCapture(s.stream, cudaStreamCaptureModeThreadLocal);
+  EXPECT_EQ(cudaStreamWaitEvent(s.stream, event, 0), cudaErrorStreamCaptureIsolation);
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(s.stream, &graph), cudaErrorStreamCaptureInvalidated);
+  // An event of a capture is none that could be asked.
+  cudaStreamBeginCapture(s.stream, cudaStreamCaptureModeThreadLocal);
+  cudaEventRecord(event, s.stream);
+  EXPECT_EQ(cudaStreamEndCapture(s.stream, &graph), cudaSuccess);
+  cudaGraphDestroy(graph);
+  EXPECT_EQ(cudaEventQuery(event), cudaErrorCapturedEvent);
+  cudaGetLastError();
+  cudaEventDestroy(event);
+}
+
+// Work happens by itself, but not before somebody has had the time to forget to wait.
+TEST(SimDevice, AnEventIsReachedAfterSomeQueries) {
+  const Stream s;
+  cudaEvent_t event = nullptr;
+  cudaEventCreate(&event);
+  cudaEventRecord(event, s.stream);
+  int queries = 1;
+  while (cudaEventQuery(event) == cudaErrorNotReady && queries < 100) ++queries;
+  EXPECT_GT(queries, 2);
+  EXPECT_LT(queries, 100);
+  cudaGetLastError();
+  // A wait is for the record that it was told of, whatever the event is used for afterwards.
+  const Stream other;
+  cudaEventRecord(event, s.stream);
+  cudaStreamWaitEvent(other.stream, event, 0);
+  cudaEventRecord(event, other.stream);
+  EXPECT_EQ(cudaStreamSynchronize(other.stream), cudaSuccess);
+  cudaEventDestroy(event);
+}
+
 TEST(SimDevice, RefusesInACapture) {
   const Stream s;
   int* device = device_array<int>(1);
@@ -156,6 +241,11 @@ TEST(SimDevice, RefusesInACapture) {
   broken([&] { return cudaStreamSynchronize(s.stream); });
   broken([&] { return cudaDeviceSynchronize(); });
   broken([&] { return cudaMalloc(&p, 4); });
+  cudaEvent_t event = nullptr;
+  cudaEventCreate(&event);
+  broken([&] { return cudaEventQuery(event); });
+  broken([&] { return cudaEventSynchronize(event); });
+  cudaEventDestroy(event);
   broken([&] {
     return cudaMemcpyAsync(device, &host, sizeof host, cudaMemcpyHostToDevice, s.stream);
   });

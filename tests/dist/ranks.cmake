@@ -4,6 +4,13 @@ add_executable(test_dist_ranks ${sources} tests/dist/comm_checks.cpp tests/dist/
 target_link_libraries(test_dist_ranks PRIVATE onpa_dist GTest::gtest)
 set_target_properties(test_dist_ranks PROPERTIES ONPA_CUDA_SIM ON)
 
+if(ONPA_NCCL_FOUND)
+  add_executable(test_dist_gpu_ranks tests/dist/gpu_ranks/gpu_ranks_test.cpp tests/dist/comm_checks.cpp
+    tests/dist/train_checks.cpp)
+  target_link_libraries(test_dist_gpu_ranks PRIVATE onpa_dist GTest::gtest)
+  set_target_properties(test_dist_gpu_ranks PROPERTIES ONPA_CUDA_SIM ON)
+endif()
+
 function(onpa_ranks_test name)
   add_test(NAME ${name} COMMAND ${ARGN})
   # Open MPI keeps memory to its end, which is no leak of onpa's.
@@ -22,5 +29,15 @@ endif()
 foreach(ranks 2 3)
   onpa_ranks_test(dist.tcp.ranks_${ranks} python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_ranks> ${ranks})
 endforeach()
+if(ONPA_NCCL_FOUND)
+  foreach(ranks 2 3)
+    onpa_ranks_test(dist.nccl.tcp.ranks_${ranks} python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_gpu_ranks> ${ranks})
+  endforeach()
+  onpa_ranks_test(dist.nccl.ends python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_gpu_ranks> gpu_ends)
+  if(MPI_CXX_FOUND)
+    onpa_ranks_test(dist.nccl.mpi.ranks_3 ${MPIEXEC_EXECUTABLE} --oversubscribe --allow-run-as-root
+      --bind-to none -np 3 $<TARGET_FILE:test_dist_gpu_ranks>)
+  endif()
+endif()
 onpa_ranks_test(dist.tcp.ends python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_ranks> ends)
 onpa_ranks_test(dist.tcp.meeting python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_ranks> meeting)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Processes that are told by their environment which rank they are, and meet over TCP.
 
-usage: tcp_jobs.py TEST_DIST_RANKS COUNT|ends|meeting
+usage: tcp_jobs.py TEST_DIST_RANKS COUNT|ends|meeting, TEST_DIST_GPU_RANKS COUNT|gpu_ends
 COUNT: the tests of the program on as many ranks. ends: rank 1 of three does something else than the
 others, who wait for it. meeting: ranks that do not come, or that should not.
 """
@@ -70,6 +70,21 @@ def ends(program: str) -> int:
                for way, (codes, words) in ways.items())
 
 
+def gpu_ends(program: str) -> int:
+    disagree = "rank 0 calls all_reduce (sum) of 10 f32; rank 1 all_reduce (sum) of 11 f32"
+    lost = "NCCL, a collective: remote process exited or there was a network error"
+    ways = {
+        "throw": ([65] * 3, {1: "rank 1 says: row 7 is empty"}),
+        "abort": ([17] * 3, {}),
+        "kill": ([75, -9, 75], {}),
+        "disagree": ([70] * 3, {0: disagree, 1: disagree, 2: disagree}),
+        "disagree_late": ([84] * 3, {0: "NCCL, a collective: invalid usage"}),
+        "gpu_gone": ([75] * 3, {0: lost, 2: lost}),
+    }
+    return sum(check(way, job(program, [(r, 3) for r in range(3)], way), codes, words)
+               for way, (codes, words) in ways.items())
+
+
 def meeting(program: str) -> int:
     at = " ranks meet at 127.0.0.1:PORT"
     late = "ranks 2, 4 did not come within 2 s; 5" + at
@@ -96,6 +111,8 @@ def main() -> int:
     program, what = sys.argv[1:]
     if what == "ends":
         return ends(program)
+    if what == "gpu_ends":
+        return gpu_ends(program)
     if what == "meeting":
         return meeting(program)
     ranks = int(what)

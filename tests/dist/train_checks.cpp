@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "dist/ddp.h"
 #include "dist/local.h"
 #include "tensor/autograd.h"
+#include "tensor/device_step.h"
 #include "tensor/ops/linear.h"
 #include "tensor/ops/norm.h"
 #include "tensor/recompute.h"
@@ -56,63 +58,111 @@ struct Network {
   FlatParams params;
 };
 
-void update(const FlatParams& params, std::vector<float>& momentum, double scale) {
-  const auto weights = params.data().span<float>();
-  const auto gradient = params.grad().span<float>();
+// By the host, whatever the device of the parameters.
+void update(FlatParams& params, std::vector<float>& momentum, double scale) {
+  const Tensor data = params.data().to(DeviceKind::kCpu);
+  const Tensor grad = params.grad().to(DType::kF32).to(DeviceKind::kCpu);
+  const auto weights = data.span<float>();
+  const auto gradient = grad.span<float>();
   for (std::size_t i = 0; i < weights.size(); ++i) {
     momentum[i] = 0.9f * momentum[i] + static_cast<float>(scale) * gradient[i];
     weights[i] -= 0.05f * momentum[i];
   }
+  params.data().copy_from(data);
+  params.refresh_compute();
 }
+
+// The gradient of one batch, over all ranks. Its inputs stay in one place, for a graph.
+class Step {
+ public:
+  Step(Comm& comm, const Training& training, Network& network, Ddp& ddp)
+      : training_(training),
+        network_(network),
+        ddp_(ddp),
+        rows_(kRows / comm.size() / training.micro_batches),
+        first_(comm.rank() * training.micro_batches * rows_) {
+    const std::int64_t mine = training.micro_batches * rows_;
+    x_ = Tensor::empty({mine, kWidth}, training.dtype, training.device);
+    y_ = Tensor::empty({mine, 1}, training.dtype, training.device);
+    if (training.captured) step_ = std::make_unique<DeviceStep>([this] { run(); });
+  }
+
+  void operator()(const Tensor& x, const Tensor& y) {
+    const std::int64_t mine = x_.size(0);
+    x_.copy_from(x.slice(first_, first_ + mine).to(training_.device).to(training_.dtype));
+    y_.copy_from(y.slice(first_, first_ + mine).to(training_.device).to(training_.dtype));
+    step_ ? step_->run() : run();
+  }
+
+ private:
+  void run() {
+    network_.params.clear_grad();
+    for (int part = 0; part < training_.micro_batches; ++part) {
+      const std::int64_t begin = part * rows_;
+      const Tensor loss =
+          network_.loss(x_.slice(begin, begin + rows_), y_.slice(begin, begin + rows_));
+      const bool last = part + 1 == training_.micro_batches;
+      last ? ddp_.backward(loss) : backward(loss);
+    }
+    ddp_.wait();
+  }
+
+  const Training& training_;
+  Network& network_;
+  Ddp& ddp_;
+  const std::int64_t rows_, first_;
+  Tensor x_, y_;
+  std::unique_ptr<DeviceStep> step_;
+};
+
+}  // namespace
 
 double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
   double most = a.size() == b.size() ? 0 : INFINITY;
   for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    most = std::max(most, std::abs(static_cast<double>(a[i]) - b[i]));
+    const double difference = std::abs(static_cast<double>(a[i]) - b[i]);
+    most = std::isnan(difference) ? INFINITY : std::max(most, difference);
   }
   return most;
 }
 
-}  // namespace
-
 std::vector<float> train(Comm& comm, const Training& training) {
   Network network(static_cast<std::uint64_t>(100 * comm.rank() + 1));
   FlatParams& params = network.params;
+  if (training.device == DeviceKind::kCuda) params.move_to(training.device, training.dtype);
   Ddp ddp(comm, params, {.first_bytes = 64, .bytes = training.bucket_bytes});
   ddp.broadcast();
   std::vector<float> momentum(static_cast<std::size_t>(params.numel()));
-  const std::int64_t rows = kRows / comm.size() / training.micro_batches;
-  for (int step = 0; step < training.steps; ++step) {
-    const auto seed = static_cast<std::uint64_t>(1000 + 2 * step);
-    const Tensor x = random_normal({kRows, kWidth}, seed, 1, DType::kF32);
-    const Tensor y = random_normal({kRows, 1}, seed + 1, 1, DType::kF32);
-    params.clear_grad();
-    for (int part = 0; part < training.micro_batches; ++part) {
-      const std::int64_t begin = (comm.rank() * training.micro_batches + part) * rows;
-      const Tensor loss = network.loss(x.slice(begin, begin + rows), y.slice(begin, begin + rows));
-      const bool last = part + 1 == training.micro_batches;
-      last ? ddp.backward(loss) : backward(loss);
-    }
-    ddp.wait();
+  Step step(comm, training, network, ddp);
+  for (int i = 0; i < training.steps; ++i) {
+    const auto seed = static_cast<std::uint64_t>(1000 + 2 * i);
+    step(random_normal({kRows, kWidth}, seed, 1, DType::kF32),
+         random_normal({kRows, 1}, seed + 1, 1, DType::kF32));
     update(params, momentum, 1.0 / (comm.size() * training.micro_batches));
   }
-  return params.data().to_vector<float>();
+  return params.data().to(DeviceKind::kCpu).to_vector<float>();
+}
+
+std::vector<float> train_alone(const Training& training) {
+  std::vector<float> weights;
+  run_local(1, [&](Comm& one) { weights = train(one, training); });
+  return weights;
+}
+
+void expect_same_on_all_ranks(Comm& comm, const std::vector<float>& weights) {
+  const Tensor first = Tensor::from<float>({static_cast<std::int64_t>(weights.size())}, weights);
+  comm.broadcast(first);
+  EXPECT_EQ(first.to_vector<float>(), weights) << "rank " << comm.rank();
 }
 
 void check_training(Comm& comm) {
-  std::vector<float> alone, untrained;
-  run_local(1, [&](Comm& one) {
-    alone = train(one, {});
-    untrained = train(one, {.steps = 0});
-  });
+  const std::vector<float> alone = train_alone(), untrained = train_alone({.steps = 0});
   EXPECT_GT(largest_difference(alone, untrained), 0.05);
   for (const Training& training : {Training{}, Training{.micro_batches = 3},
                                    Training{.bucket_bytes = std::int64_t{1} << 20}}) {
     const std::vector<float> weights = train(comm, training);
     EXPECT_LE(largest_difference(weights, alone), 1e-6) << "rank " << comm.rank();
-    Tensor first = Tensor::from<float>({static_cast<std::int64_t>(weights.size())}, weights);
-    comm.broadcast(first);
-    EXPECT_EQ(first.to_vector<float>(), weights) << "rank " << comm.rank();
+    expect_same_on_all_ranks(comm, weights);
   }
 }
 
