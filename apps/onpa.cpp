@@ -13,6 +13,7 @@
 #include "apps/study/bench.h"
 #include "apps/support/environment.h"
 #include "apps/support/log.h"
+#include "apps/support/process.h"
 #include "apps/support/suggest.h"
 #include "kernels/error.h"
 #include "nn/transformer.h"
@@ -225,6 +226,7 @@ int output_error(int error) {
 }
 
 int run_verb(const Verb& verb) {
+  const Unfinished mark;
   if (verb.survives_closed_output) std::signal(SIGPIPE, SIG_IGN);
   try {
     return verb.run();
@@ -292,5 +294,7 @@ int run(int argc, char** argv) {
 }  // namespace onpa::apps
 
 int main(int argc, char** argv) {
+  onpa::apps::keep_standard_streams();
+  onpa::apps::report_crashes();
   return onpa::apps::run(argc, argv);
 }

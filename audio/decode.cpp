@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 
 #include "audio/demux.h"
@@ -68,7 +70,7 @@ Clip decode_file(const std::filesystem::path& path, const DecodeOptions& options
   if (std::filesystem::is_directory(path, error)) fail(ExitCode::kIo, name, ": is a directory");
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
                                                              std::fclose);
-  if (!file) fail(ExitCode::kIo, name, ": cannot be opened");
+  if (!file) fail(ExitCode::kIo, name, ": cannot be opened: ", std::strerror(errno));
   constexpr std::size_t kMaxBytes = std::size_t{1} << 30, kStep = std::size_t{1} << 20;
   const auto stated = std::filesystem::file_size(path, error);
   // One byte more than the file has shows its end in the first read.

@@ -8,6 +8,7 @@
 #include "audio/decode.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
+#include "tensor/io/fault.h"
 
 namespace onpa::data {
 namespace {
@@ -42,6 +43,7 @@ LoaderItem ItemMaker::make(std::uint64_t epoch, std::int64_t row) {
   LoaderItem item;
   item.row = row;
   try {
+    io::fault_site(io::FaultSite::kLoader);
     auto samples = load(row, item.bad);
     if (!samples) return item;
     item.wave = augmented(std::move(*samples), epoch, row);

@@ -1,5 +1,7 @@
 #include "dist/comm.h"
 
+#include "tensor/io/fault.h"
+
 namespace onpa::dist {
 namespace {
 
@@ -45,6 +47,7 @@ bool Collective::matches(const Collective& other) const {
 }
 
 void Comm::check(const Collective& c) const {
+  io::fault_site(io::FaultSite::kCollective);
   const auto refuse = [&](const auto&... why) {
     fail(ExitCode::kInternal, "rank ", rank_, ": ", kind_name(c.kind), ": ", why...);
   };

@@ -222,9 +222,7 @@ io::SafetensorsFile read_verified_tensors(const fs::path& path, const ManifestFi
 fs::path save_checkpoint(const fs::path& checkpoints, const CheckpointContent& content, int keep) {
   check_content(content, keep);
   const io::FaultScope faults(io::FileKind::kCheckpoint);
-  std::error_code ignored;  // make_folder() reports what went wrong
-  fs::create_directories(checkpoints.parent_path(), ignored);
-  io::make_folder(checkpoints);
+  io::make_folders(checkpoints);
   remove_leftovers(checkpoints);
   check_space(checkpoints, content);
   const std::string name = folder_name(content.step);

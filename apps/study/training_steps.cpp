@@ -12,6 +12,7 @@
 #include "apps/support/stop_signal.h"
 #include "kernels/error.h"
 #include "nn/schedule.h"
+#include "tensor/io/fault.h"
 #include "tensor/op_scope.h"
 
 namespace onpa::apps {
@@ -105,6 +106,7 @@ void TrainingRun::count_step(const StepResult& step) {
     skip_step(step);
   }
   report_step(step);
+  io::fault_site(io::FaultSite::kStep);
 }
 
 void TrainingRun::skip_step(const StepResult& step) {

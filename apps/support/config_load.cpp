@@ -42,14 +42,20 @@ const char* type_name(const Setting& setting) {
   return kNames[setting.value.index()];
 }
 
+// A text for a message; the rest of a very long one helps nobody.
+std::string shortened(const std::string& text) {
+  constexpr std::size_t kLongest = 80;
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+}
+
 std::string show(const RawValue& value) {
   return std::visit(
       Overloaded{[](bool v) -> std::string { return v ? "true" : "false"; },
                  [](std::int64_t v) { return std::to_string(v); },
                  [](double v) { return fmt::format("{}", v); },
-                 [](const std::string& v) { return "\"" + v + "\""; },
+                 [](const std::string& v) { return "\"" + shortened(v) + "\""; },
                  [](const IntList& v) { return fmt::format("[{}]", fmt::join(v, ", ")); },
-                 [](const Text& v) { return "'" + v.text + "'"; },
+                 [](const Text& v) { return "'" + shortened(v.text) + "'"; },
                  [](const OtherType& v) { return v.name; }},
       value);
 }
@@ -310,7 +316,8 @@ Config build(const std::string& kind, const std::vector<Assignment>& assignments
   for (const Assignment& a : assignments) {
     const auto found = std::find(keys.begin(), keys.end(), a.key);
     if (found == keys.end()) {
-      fail(ExitCode::kConfig, a.origin, ": no setting '", a.key, "'", suggestion(a.key, keys));
+      fail(ExitCode::kConfig, a.origin, ": no setting '", shortened(a.key), "'",
+           suggestion(a.key, keys));
     }
     assign(settings[static_cast<std::size_t>(found - keys.begin())], a);
     if (a.key == "model.kind" && config.model.kind != kind) {

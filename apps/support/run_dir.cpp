@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
@@ -29,6 +30,22 @@ std::string read_all(int descriptor) {
 // The first line of a lock is "host pid".
 std::string holder_of(const std::string& content) {
   return content.substr(0, content.find('\n'));
+}
+
+// What a run that was killed has left. Only this process writes these; eval and embed, which may
+// write tables here at the same time, have other names.
+void remove_leftovers(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> leftovers;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    for (const char* file : {"config.resolved.toml", "env.json", "bad_tracks.csv", "metrics.jsonl",
+                             "profile.json", "profile.csv"}) {
+      if (name.starts_with(std::string(".tmp-") + file + "-")) leftovers.push_back(it->path());
+    }
+  }
+  for (const std::filesystem::path& path : leftovers) std::filesystem::remove(path, error);
 }
 
 }  // namespace
@@ -63,6 +80,7 @@ RunDir::RunDir(std::filesystem::path folder) : folder_(std::move(folder)) {
     lock_ = -1;
     fail(ExitCode::kIo, "cannot write ", path, ": ", reason);
   }
+  remove_leftovers(folder_);
 }
 
 RunDir::~RunDir() {

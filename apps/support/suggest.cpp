@@ -26,6 +26,8 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
 }  // namespace
 
 std::string nearest_name(const std::string& word, const std::vector<std::string>& names) {
+  constexpr std::size_t kLongestWord = 100;  // nothing that a person has mistyped
+  if (word.size() > kLongestWord) return {};
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, word.size() / 4) + 1;
   for (const std::string& name : names) {

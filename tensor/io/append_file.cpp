@@ -10,12 +10,15 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "tensor/io/file.h"
 
 namespace onpa::io {
 
 AppendFile::AppendFile(std::filesystem::path path, FileKind kind)
     : path_(std::move(path)), kind_(kind) {
   const FaultScope faults(kind_);
+  std::error_code none;
+  const bool there = std::filesystem::exists(path_, none);
   if (fault_point()) {
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   }
@@ -26,6 +29,8 @@ AppendFile::AppendFile(std::filesystem::path path, FileKind kind)
     fail(ExitCode::kCannotCreate, "cannot create ", path_.string(), ": ", std::strerror(error));
   }
   bytes_ = synced_bytes_ = info.st_size;
+  // Without its name on the disk too, what sync() keeps would be lost with the power.
+  if (!there) sync_folder_quietly(path_.has_parent_path() ? path_.parent_path() : ".");
 }
 
 AppendFile::~AppendFile() {

@@ -7,29 +7,63 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include <unistd.h>
 
 #include "kernels/error.h"
 
 namespace onpa::io {
 namespace {
 
-enum class Action { kNone, kKill, kEnospc, kEio };
-
 // In the order of FileKind.
 constexpr std::array<std::string_view, 10> kKinds = {
     "checkpoint", "run", "metrics", "events", "data", "tables", "npy", "cache", "corpus", "demo"};
 static_assert(kKinds.size() == static_cast<std::size_t>(FileKind::kDemo) + 1);
-constexpr int kNoKind = -1;
+// In the order of FaultSite. Those from kFirstValueSite on have values to spoil.
+constexpr std::array<std::string_view, 6> kSites = {"step", "collective", "loader",
+                                                    "loss", "gradient",   "weights"};
+static_assert(kSites.size() == static_cast<std::size_t>(FaultSite::kWeights) + 1);
+constexpr int kFirstValueSite = static_cast<int>(FaultSite::kLoss);
+constexpr int kNone = -1;
+
+enum class Action { kNone, kKill, kEnospc, kEio, kSegv, kTerminate, kExit, kHang, kNan, kNudge };
+
+// Files take those of the first three, values all of the rest, other sites all but the last two.
+constexpr std::array<std::string_view, 9> kActions = {"kill", "enospc", "eio", "segv", "terminate",
+                                                      "exit", "hang",   "nan", "nudge"};
 
 struct Plan {
-  int kind = kNoKind;
+  int kind = kNone, site = kNone;  // one of them is set, or there is nothing to do
   std::int64_t operation = 0;
   bool stays = false;
   Action action = Action::kNone;
 };
+
+template <std::size_t N>
+int index_of(const std::array<std::string_view, N>& names, std::string_view name) {
+  for (std::size_t i = 0; i < N; ++i) {
+    if (names[i] == name) return static_cast<int>(i);
+  }
+  return kNone;
+}
+
+template <std::size_t N>
+std::string join(const std::array<std::string_view, N>& names) {
+  std::string out;
+  for (const std::string_view name : names) out += (out.empty() ? "" : "|") + std::string(name);
+  return out;
+}
+
+bool goes_with(const Plan& plan) {
+  if (plan.kind != kNone) return plan.action != Action::kNone && plan.action <= Action::kEio;
+  if (plan.action == Action::kKill) return true;
+  const Action last = plan.site >= kFirstValueSite ? Action::kNudge : Action::kHang;
+  return plan.action >= Action::kSegv && plan.action <= last;
+}
 
 // Takes what stands before the first ':' off `text`.
 std::string_view take_part(std::string_view& text) {
@@ -43,34 +77,69 @@ Plan parse(const char* value) {
   if (value == nullptr || *value == '\0') return {};
   std::string_view text(value);
   Plan plan;
-  const std::string_view kind = take_part(text);
-  for (std::size_t i = 0; i < kKinds.size(); ++i) {
-    if (kKinds[i] == kind) plan.kind = static_cast<int>(i);
-  }
+  const std::string_view place = take_part(text);
+  plan.kind = index_of(kKinds, place);
+  plan.site = index_of(kSites, place);
   std::string_view number = take_part(text);
   plan.stays = number.ends_with('+');
   if (plan.stays) number.remove_suffix(1);
   const auto [end, error] =
       std::from_chars(number.data(), number.data() + number.size(), plan.operation);
   const bool number_ok = error == std::errc() && end == number.data() + number.size();
-  if (text == "kill") plan.action = Action::kKill;
-  if (text == "enospc") plan.action = Action::kEnospc;
-  if (text == "eio") plan.action = Action::kEio;
-  if (plan.kind != kNoKind && number_ok && plan.operation >= 1 && plan.action != Action::kNone) {
-    return plan;
-  }
-  std::string kinds;
-  for (const std::string_view name : kKinds)
-    kinds += (kinds.empty() ? "" : "|") + std::string(name);
-  fail(ExitCode::kConfig, "ONPA_FAULT is \"", value, "\", want ", kinds,
-       ":N:kill|enospc|eio, or N+ for the N-th and all later operations");
+  plan.action = static_cast<Action>(index_of(kActions, text) + 1);
+  const bool somewhere = plan.kind != kNone || plan.site != kNone;
+  if (somewhere && number_ok && plan.operation >= 1 && goes_with(plan)) return plan;
+  fail(ExitCode::kConfig, "ONPA_FAULT is \"", value, "\", want ", join(kKinds),
+       ":N:kill|enospc|eio or ", join(kSites),
+       ":N:kill|segv|terminate|exit|hang (and nan|nudge for the last three); N+ for the N-th and "
+       "all later ones");
 }
 
-thread_local int current_kind = kNoKind;
+thread_local int current_kind = kNone;
 thread_local Plan plan;
-std::atomic<std::int64_t> operations{0};
+std::atomic<std::int64_t> operations{0}, passes{0};
+
+bool is_due(const Plan& p, std::int64_t count) {
+  return count == p.operation || (p.stays && count > p.operation);
+}
+
+[[noreturn]] void end_process(Action action) {
+  switch (action) {
+    case Action::kKill:
+      std::raise(SIGKILL);
+      break;
+    case Action::kSegv: {
+      // Not raise(): a handler must cope with a real one.
+      volatile int* volatile nowhere = nullptr;
+      *nowhere = 0;
+      break;
+    }
+    case Action::kTerminate:
+      std::terminate();
+    case Action::kExit:
+      std::exit(0);
+    default:
+      break;
+  }
+  for (;;) ::pause();
+}
+
+Spoil disturb(const Plan& p) {
+  if (!is_due(p, ++passes)) return Spoil::kNone;
+  if (p.action == Action::kNan) return Spoil::kNan;
+  if (p.action == Action::kNudge) return Spoil::kNudge;
+  end_process(p.action);
+}
 
 }  // namespace
+
+Spoil fault_site(FaultSite site) {
+  static const Plan at_start = parse(std::getenv("ONPA_FAULT"));
+  if (at_start.site != static_cast<int>(site)) [[likely]] {
+    return Spoil::kNone;
+  }
+  return disturb(at_start);
+}
 
 FaultScope::FaultScope(FileKind kind) : outer_(current_kind) {
   plan = parse(std::getenv("ONPA_FAULT"));
@@ -81,9 +150,8 @@ FaultScope::~FaultScope() {
 }
 
 bool fault_point() {
-  if (current_kind == kNoKind || plan.kind != current_kind) return true;
-  const std::int64_t operation = ++operations;
-  if (operation != plan.operation && !(plan.stays && operation > plan.operation)) return true;
+  if (current_kind == kNone || plan.kind != current_kind) return true;
+  if (!is_due(plan, ++operations)) return true;
   if (plan.action == Action::kKill) std::raise(SIGKILL);
   errno = plan.action == Action::kEnospc ? ENOSPC : EIO;
   return false;

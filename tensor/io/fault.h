@@ -1,5 +1,5 @@
 // Faults on request, for tests: any operation on a file that onpa writes can be made to fail as on
-// a full disk, or to kill the process.
+// a full disk, or to kill the process; a training step can be disturbed at a few places.
 #pragma once
 
 namespace onpa::io {
@@ -27,6 +27,32 @@ enum class FileKind {
 /// false, upon which the caller must fail as if its system call had. KIND:N+:ACTION fails the N-th
 /// and all that follow, as a disk that stays full does.
 bool fault_point();
+
+/// Places that a training run comes by, which ONPA_FAULT=SITE:N:ACTION can disturb; N counts the
+/// times in this process, from 1, and N+ stands for that and all later ones. The names of sites are
+/// those below without the k, in lower case.
+enum class FaultSite {
+  kStep,        // a step has been taken and counted
+  kCollective,  // a collective of several ranks is about to be started
+  kLoader,      // a sample is about to be loaded, by any thread
+  // Where the CPU takes steps through autograd:
+  kLoss,      // this rank's loss of a pass is there
+  kGradient,  // a step's gradients are whole, and not yet added up over ranks
+  kWeights,   // the weights have just been updated
+};
+
+/// What the caller of fault_site() has to do to its values.
+enum class Spoil {
+  kNone,
+  kNan,    // make one NaN
+  kNudge,  // change one a little
+};
+
+/// One branch unless ONPA_FAULT names a site. When the named one is come by for the N-th time, the
+/// actions `kill` (SIGKILL), `segv` (a bad address is written to), `terminate`, `exit` (as a
+/// library that calls exit(0)) and `hang` (this thread sleeps for ever) do not return; `nan` and
+/// `nudge`, for loss, gradient and weights, return what to do. Throws Error as FaultScope.
+Spoil fault_site(FaultSite site);
 
 /// Marks the operations of this thread as those on files of one kind; the innermost scope counts.
 /// Throws Error (kConfig) if ONPA_FAULT is set to anything else.

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
@@ -145,12 +146,31 @@ void require_room(const std::filesystem::path& path, std::uint64_t bytes) {
   probe.reserve(bytes);
 }
 
+void sync_folder_quietly(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  const int ignored = ::fsync(descriptor);
+  static_cast<void>(ignored);
+  ::close(descriptor);
+}
+
 void make_folders(const std::filesystem::path& path) {
   std::error_code error;
+  std::vector<std::filesystem::path> parents;  // of folders that are not there yet, deepest first
+  for (std::filesystem::path at = path; !at.empty() && !std::filesystem::exists(at, error);) {
+    if (at.has_filename()) parents.push_back(folder_of(at));
+    const std::filesystem::path above = at.parent_path();
+    if (above == at) break;
+    at = above;
+  }
+  error.clear();
   if (fault_point()) {
     std::filesystem::create_directories(path, error);
   } else {
     error = std::error_code(errno, std::generic_category());
+  }
+  if (!error) {
+    for (const std::filesystem::path& parent : parents) sync_folder_quietly(parent);
   }
   if (!error && !std::filesystem::is_directory(path, error) && !error) {
     error = std::make_error_code(std::errc::not_a_directory);

@@ -76,12 +76,15 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 /// be known now: before the work of which the file is the result. Leaves nothing behind.
 void require_room(const std::filesystem::path& path, std::uint64_t bytes);
 
-/// mkdir with all parents. Throws Error (kCannotCreate).
+/// mkdir with all parents, each synced into the one above, so that a power cut does not take them
+/// with what is in them. Throws Error (kCannotCreate).
 void make_folders(const std::filesystem::path& path);
 /// mkdir, rename and fsync of a folder, each checked. Throw Error (kCannotCreate, kIo).
 void make_folder(const std::filesystem::path& path);
 void rename_path(const std::filesystem::path& from, const std::filesystem::path& to);
 void sync_folder(const std::filesystem::path& path);
+/// The same where it can be done: some folders may be written to, but not opened.
+void sync_folder_quietly(const std::filesystem::path& path);
 /// Puts the folder `from` at `to`; if there is one already, exchanges the two in one step.
 void exchange_folder(const std::filesystem::path& from, const std::filesystem::path& to);
 /// Points the symlink `link` at `target` (as text), replacing an older link in one step.

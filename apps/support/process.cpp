@@ -1,0 +1,105 @@
+#include "apps/support/process.h"
+
+#include <execinfo.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+
+#include "kernels/error.h"
+
+namespace onpa::apps {
+namespace {
+
+struct Fatal {
+  int number;
+  const char* name;
+};
+constexpr std::array<Fatal, 5> kSignals = {{{SIGSEGV, "SIGSEGV, a bad address"},
+                                            {SIGBUS, "SIGBUS, memory that is not there"},
+                                            {SIGFPE, "SIGFPE, bad arithmetic"},
+                                            {SIGILL, "SIGILL, an instruction of another CPU"},
+                                            {SIGABRT, "SIGABRT"}}};
+constexpr int kMostCalls = 64;
+constexpr std::size_t kStackBytes = 64 << 10;  // a stack that overflowed is of no use
+std::atomic<int> unfinished{0};
+
+void say(const char* text) {
+  if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;
+}
+
+// Only what may be called in a handler.
+void on_crash(int number) {
+  say("onpa: died of ");
+  for (const Fatal& fatal : kSignals) {
+    if (fatal.number == number) say(fatal.name);
+  }
+  say("; the calls that led there:\n");
+  void* calls[kMostCalls];
+  backtrace_symbols_fd(calls, backtrace(calls, kMostCalls), STDERR_FILENO);
+  raise(number);  // the default action, as SA_RESETHAND has put it back
+}
+
+[[noreturn]] void on_terminate() {
+  if (const std::exception_ptr current = std::current_exception()) {
+    try {
+      std::rethrow_exception(current);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "onpa: an exception that nobody expects: %s\n", error.what());
+    } catch (...) {
+      say("onpa: an exception of an unknown type that nobody expects\n");
+    }
+  }
+  abort();
+}
+
+void on_exit_call(int code, void*) {
+  if (code != 0 || unfinished.load() == 0) return;
+  say("onpa: exit(0) was called in the middle of the work, which is not done\n");
+  _exit(static_cast<int>(ExitCode::kInternal));
+}
+
+}  // namespace
+
+void keep_standard_streams() {
+  for (int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) >= 0) continue;
+    // The lowest number that is free is this one. What cannot be written to fails as a closed one.
+    if (open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) != stream) return;
+  }
+}
+
+void report_crashes() {
+#if !defined(__SANITIZE_ADDRESS__)  // which has its own report
+  std::set_terminate(on_terminate);
+  void* first[1];
+  backtrace(first, 1);  // loads what it needs, which a handler must not
+  static std::array<std::byte, kStackBytes> memory;
+  const stack_t stack = {.ss_sp = memory.data(), .ss_flags = 0, .ss_size = memory.size()};
+  sigaltstack(&stack, nullptr);
+  struct sigaction action {};
+  action.sa_handler = on_crash;
+  // Not blocked while it runs, so that a crash in the handler ends the process too.
+  action.sa_flags = static_cast<int>(SA_ONSTACK | SA_RESETHAND | SA_NODEFER);
+  for (const Fatal& fatal : kSignals) sigaction(fatal.number, &action, nullptr);
+#endif
+}
+
+Unfinished::Unfinished() {
+  // The last to be registered is the first to be called: before anything is torn down.
+  static const int registered = on_exit(on_exit_call, nullptr);
+  static_cast<void>(registered);
+  ++unfinished;
+}
+Unfinished::~Unfinished() {
+  --unfinished;
+}
+
+}  // namespace onpa::apps

@@ -1,0 +1,25 @@
+// What the process has to see to from its start to its end, whatever it does in between.
+#pragma once
+
+namespace onpa::apps {
+
+/// Opens those of stdin, stdout and stderr that are closed, for nobody: else the first files that
+/// are opened would get their numbers, and the log in their midst. Writing to them still fails.
+void keep_standard_streams();
+
+/// From here on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT (std::terminate, with the exception
+/// that led to it) first write what happened and the calls that led there to stderr; then the
+/// process ends by that signal as it would have. Once, at the start of the program.
+void report_crashes();
+
+/// While it lives, an exit(0) from anywhere in the process, which nobody would take for a failure,
+/// says so and becomes exit code 70.
+class Unfinished {
+ public:
+  Unfinished();
+  ~Unfinished();
+  Unfinished(const Unfinished&) = delete;
+  Unfinished& operator=(const Unfinished&) = delete;
+};
+
+}  // namespace onpa::apps
