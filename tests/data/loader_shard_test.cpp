@@ -1,6 +1,9 @@
 // Batches that several ranks share: together the ranks have what one rank has.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <filesystem>
+#include <thread>
 #include <utility>
 
 #include "tests/data/loader_support.h"
@@ -9,6 +12,7 @@
 namespace onpa::data {
 namespace {
 
+using testing::Meeting;
 using testing::outcomes_of_ranks;
 using testing::run_ranks;
 using testing::text_of;
@@ -320,6 +324,63 @@ TEST_F(AudioLoaderTest, ATrackThatOneRankCannotReadIsLeftOutByAll) {
   for (const BadTrack& track : bad[0]) rows.push_back(track.row);
   EXPECT_EQ(sorted(rows), all_rows());
   expect_partners(pieces, batches, 20);
+}
+
+// A bad track is no partner for any rank, even for one that never met it before it was repaired.
+TEST_F(AudioLoaderTest, ABadTrackStaysBadForAllRanks) {
+  DataSet data = good_set();
+  data.tracks[3].audio = "late.mp3";
+  LoaderOptions options = training_options(2);
+  options.wave_mixup_probability = 1;
+  const auto repair = [&] {
+    std::filesystem::copy_file(*folder_ / "3.mp3", *folder_ / "late.mp3");
+  };
+  AudioLoader alone(data, all_rows(), options);
+  epoch_of(alone, 0);
+  repair();
+  std::vector<Copied> want;
+  for (std::uint64_t epoch = 1; epoch < 9; ++epoch) append(want, epoch_of(alone, epoch), 4);
+  std::filesystem::remove(*folder_ / "late.mp3");
+  Pieces pieces(7);
+  run_ranks(7, [&](const Shard& shard) {
+    AudioLoader loader(data, all_rows(), options, shard);
+    epoch_of(loader, 0);
+    shard.all_gather({});  // all have read it
+    if (shard.rank == 0) repair();
+    shard.all_gather({});
+    for (std::uint64_t epoch = 1; epoch < 9; ++epoch) {
+      loader.start_epoch(epoch);
+      append(pieces[static_cast<std::size_t>(shard.rank)], rest_of_rank(loader), 4);
+    }
+  });
+  EXPECT_TRUE(joined(pieces) == want);
+  std::filesystem::remove(*folder_ / "late.mp3");
+}
+
+// The cache gets a file for each track that the worker decodes.
+TEST_F(AudioLoaderTest, PrefetchesItsPartAndItsPartners) {
+  const testing::TempFolder cache;
+  const auto decoded = [&] {
+    const std::filesystem::recursive_directory_iterator files(cache.path());
+    return std::count_if(begin(files), end(files),
+                         [](const auto& file) { return file.path().extension() == ".pcm"; });
+  };
+  const DataSet data = good_set();
+  LoaderOptions options = plain_options(1);
+  options.prefetch_batches = 2;
+  options.cache_folder = cache.path();
+  options.partners = rotated;
+  Meeting meeting(2);
+  {
+    AudioLoader loader(data, all_rows(), options, testing::shard_at(meeting, 0, 2));
+    // Two batches: clips 0 and 1 of each, with 1 and 2 of the first, then with 2 and 3.
+    loader.start_epoch(0, 0, 0);
+    const auto start = std::chrono::steady_clock::now();
+    while (decoded() < 7 && std::chrono::steady_clock::now() - start < testing::kPatience) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  EXPECT_EQ(decoded(), 7);
 }
 
 TEST_F(AudioLoaderTest, ChecksItsShard) {
