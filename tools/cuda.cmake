@@ -9,6 +9,7 @@ set(ONPA_CUDA_ARCHITECTURES "80-real;90" CACHE STRING
   "GPU architectures; one without -real also stores PTX, from which a driver builds for later GPUs")
 
 set(ONPA_CUDA_FOUND FALSE CACHE INTERNAL "")
+set(ONPA_NCCL_FOUND FALSE CACHE INTERNAL "")
 # What ./dev says at the end of a test run.
 set(left_out ${CMAKE_BINARY_DIR}/cuda_left_out)
 file(REMOVE ${left_out})
@@ -89,7 +90,6 @@ target_link_libraries(onpa_cuda_libraries INTERFACE
   ${toolkit}/lib64/libcudart_static.a Threads::Threads ${CMAKE_DL_LIBS} rt)
 
 # NCCL joins the GPUs of several ranks. 2.18 is the oldest that the code was written for.
-set(ONPA_NCCL_FOUND FALSE CACHE INTERNAL "")
 find_path(ONPA_NCCL_INCLUDE nccl.h PATHS ${toolkit}/include NO_DEFAULT_PATH)
 find_path(ONPA_NCCL_INCLUDE nccl.h)
 find_library(ONPA_NCCL_LIBRARY nccl PATHS ${toolkit}/lib64 NO_DEFAULT_PATH)

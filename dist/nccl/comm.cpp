@@ -138,10 +138,8 @@ class NcclComm : public Comm {
     if (!works.empty()) queue(works);
   }
 
-  void abort(int code) override {
-    shared_->communicator.abandon();
-    control_.abort(code);
-  }
+  // May be called from any thread: what is queued ends with the process.
+  void abort(int code) override { control_.abort(code); }
 
  protected:
   Work start(Collective c) override {

@@ -1,9 +1,11 @@
 #include "dist/nccl/communicator.h"
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <thread>
+#include <utility>
 
 #include "kernels/error.h"
 
@@ -41,14 +43,13 @@ ncclUniqueId shared_id(Comm& control) {
 }  // namespace
 
 Communicator::Communicator(Comm& control, double join_seconds) : rank_(control.rank()) {
+  // A graph that one rank captures while another queues the same collectives one by one must not
+  // make NCCL exchange buffers at the capture.
+  setenv("NCCL_GRAPH_REGISTER", "0", 0);
   const ncclUniqueId id = shared_id(control);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  ncclComm_t comm = nullptr;
-  const ncclResult_t result =
-      ncclCommInitRankConfig(&comm, control.size(), id, control.rank(), &config);
-  comm_ = comm;
-  check(result, "starting");
+  check(ncclCommInitRankConfig(&comm_, control.size(), id, control.rank(), &config), "starting");
   settle("starting", join_seconds);
 }
 
@@ -57,7 +58,7 @@ Communicator::~Communicator() {
     if (comm_ != nullptr) {
       check(ncclCommFinalize(comm_), "ending");
       settle("ending", kFinalizeSeconds);
-      if (ncclComm_t comm = comm_.exchange(nullptr)) ncclCommDestroy(comm);
+      if (ncclComm_t comm = std::exchange(comm_, nullptr)) ncclCommDestroy(comm);
     }
   } catch (const Error&) {
     // It was abandoned then.
@@ -125,7 +126,7 @@ void Communicator::give_up(ncclResult_t result, const char* what) {
 
 // Kernels that wait for a lost rank end, and with them what waits for their stream.
 void Communicator::abandon() {
-  if (ncclComm_t comm = comm_.exchange(nullptr)) ncclCommAbort(comm);
+  if (ncclComm_t comm = std::exchange(comm_, nullptr)) ncclCommAbort(comm);
 }
 
 }  // namespace onpa::dist::nccl

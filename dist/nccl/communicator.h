@@ -4,7 +4,6 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
-#include <atomic>
 #include <functional>
 #include <optional>
 
@@ -27,7 +26,7 @@ class Communicator {
   void queue(bool several, const std::function<ncclResult_t(ncclComm_t)>& calls);
   /// Throws Error if NCCL has reported one; abandons what is queued then.
   void check();
-  /// Abandons what is queued, from any thread.
+  /// Abandons what is queued.
   void abandon();
 
  private:
@@ -36,8 +35,8 @@ class Communicator {
   [[noreturn]] void give_up(ncclResult_t result, const char* what);
 
   const int rank_;
-  std::atomic<ncclComm_t> comm_ = nullptr;  // null: never made, or abandoned
-  std::optional<Error> error_;              // why it was
+  ncclComm_t comm_ = nullptr;   // null: never made, or abandoned
+  std::optional<Error> error_;  // why it was
 };
 
 }  // namespace onpa::dist::nccl
