@@ -152,11 +152,12 @@ Verb add_inspect(CLI::App& root, InspectArgs& a) {
 }
 
 Verb add_bench(CLI::App& root, BenchArgs& a) {
-  CLI::App* app =
-      root.add_subcommand("bench", "Time a model's steps on this machine; needs no data");
-  app->add_option("model", a.model, "passt or dense")
+  CLI::App* app = root.add_subcommand(
+      "bench",
+      "Time a model's steps on this machine, or what ranks send each other; needs no data");
+  app->add_option("model", a.model, "passt, dense, or comm: the network between ranks")
       ->required()
-      ->check(CLI::IsMember({"passt", "dense"}));
+      ->check(CLI::IsMember({"passt", "dense", "comm"}));
   add_config(*app, a.config);
   app->add_option("--what", a.what, "train: training steps; eval: passes of an evaluation")
       ->check(CLI::IsMember({"train", "eval"}));
@@ -171,6 +172,8 @@ Verb add_bench(CLI::App& root, BenchArgs& a) {
                   "steps before that, not counted; default: 1, on a GPU 3, 50 short ones")
       ->check(CLI::Range(0, 1000000));
   app->add_option("--json", a.json, "file for everything that was measured");
+  app->add_option("--most-mib", a.most_mib, "comm: the largest all_reduce")
+      ->check(CLI::Range(1, 1 << 14));
   app->add_option("--trace", a.trace, "file for a Chrome trace, as of train --profile");
   return {app, [&a] { return run_bench(a); }};
 }

@@ -17,6 +17,9 @@ constexpr std::int64_t kSegment = std::int64_t{1} << 22;
 // Bytes of each rank that an all_gather sends at once.
 constexpr std::int64_t kBlockBytes = std::int64_t{1} << 22;
 
+// Bytes that a shift sends at once; a count is an int.
+constexpr std::int64_t kShiftBytes = std::int64_t{1} << 26;
+
 // What every rank tells every other first: which collective it calls and, where it is small, the
 // data itself, so that a sum of a few numbers is one message.
 struct Notice {
@@ -101,6 +104,8 @@ void Collectives::carry_out(const Collective& c) {
       return reduce_scatter(c);
     case Kind::kAllGather:
       return all_gather(c);
+    case Kind::kShift:
+      return shift(c);
   }
 }
 
@@ -159,6 +164,23 @@ void Collectives::all_gather(const Collective& c) {
                          .receive = [&](int r) { return c.out.bytes() + r * block + begin; },
                          .send_bytes = bytes,
                          .receive_bytes = bytes});
+  }
+}
+
+void Collectives::shift(const Collective& c) {
+  const int rank = transport_.rank(), size = transport_.size();
+  if (size == 1) {
+    std::memcpy(c.out.bytes(), c.in.bytes(), c.in.byte_count());
+    return;
+  }
+  const int next = (rank + 1) % size, previous = (rank + size - 1) % size;
+  const auto all = static_cast<std::int64_t>(c.in.byte_count());
+  for (std::int64_t begin = 0; begin < all; begin += kShiftBytes) {
+    const std::int64_t bytes = std::min(kShiftBytes, all - begin);
+    transport_.exchange({.send = [&](int) { return c.in.bytes() + begin; },
+                         .receive = [&](int) { return c.out.bytes() + begin; },
+                         .send_bytes = [&](int to) { return to == next ? bytes : 0; },
+                         .receive_bytes = [&](int from) { return from == previous ? bytes : 0; }});
   }
 }
 

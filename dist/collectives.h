@@ -23,6 +23,7 @@ class Collectives {
   void all_reduce(const Collective& c);
   void reduce_scatter(const Collective& c);
   void all_gather(const Collective& c);
+  void shift(const Collective& c);
 
   Transport& transport_;
   std::uint64_t calls_ = 0;

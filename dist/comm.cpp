@@ -15,6 +15,8 @@ const char* kind_name(Collective::Kind kind) {
       return "all_gather";
     case Collective::Kind::kReduceScatter:
       return "reduce_scatter";
+    case Collective::Kind::kShift:
+      return "shift";
     case Collective::Kind::kBarrier:
       return "barrier";
   }
@@ -47,7 +49,6 @@ bool Collective::matches(const Collective& other) const {
 }
 
 void Comm::check(const Collective& c) const {
-  io::fault_site(io::FaultSite::kCollective);
   const auto refuse = [&](const auto&... why) {
     fail(ExitCode::kInternal, "rank ", rank_, ": ", kind_name(c.kind), ": ", why...);
   };
@@ -62,10 +63,14 @@ void Comm::check(const Collective& c) const {
   if (c.kind == Collective::Kind::kReduceScatter && in != size_ * out) {
     refuse(in, " elements into parts of ", out, " on ", size_, " ranks");
   }
+  if (c.kind == Collective::Kind::kShift && in != out) {
+    refuse(in, " elements to the next rank, ", out, " from the previous one");
+  }
   if (c.root < 0 || c.root >= size_) refuse("root ", c.root, " of ", size_, " ranks");
 }
 
 Work Comm::count_and_start(const Collective& c) {
+  io::fault_site(io::FaultSite::kCollective);
   {
     const std::lock_guard lock(calls_mutex_);
     ++calls_;
@@ -109,6 +114,12 @@ Work Comm::start_all_gather(const Tensor& x, const Tensor& all) {
 
 Work Comm::start_reduce_scatter(const Tensor& all, const Tensor& part, ReduceOp op) {
   const Collective c{Collective::Kind::kReduceScatter, all, part, op, 0};
+  check(c);
+  return count_and_start(c);
+}
+
+Work Comm::start_shift(const Tensor& x, const Tensor& from_previous) {
+  const Collective c{Collective::Kind::kShift, x, from_previous, ReduceOp::kSum, 0};
   check(c);
   return count_and_start(c);
 }

@@ -16,7 +16,7 @@ enum class ReduceOp { kSum, kMax };
 
 /// One collective as a backend gets it, its arguments checked.
 struct Collective {
-  enum class Kind { kAllReduce, kBroadcast, kAllGather, kReduceScatter, kBarrier };
+  enum class Kind { kAllReduce, kBroadcast, kAllGather, kReduceScatter, kShift, kBarrier };
   Kind kind = Kind::kBarrier;
   Tensor in, out;  // the same tensor where it works in place; undefined for a barrier
   ReduceOp op = ReduceOp::kSum;
@@ -93,6 +93,9 @@ class Comm {
   /// `all` is left as it is, but where `part` is block rank() of it.
   [[nodiscard]] Work start_reduce_scatter(const Tensor& all, const Tensor& part,
                                           ReduceOp op = ReduceOp::kSum);
+  /// `from_previous` becomes the x of rank rank() - 1, of the last rank on rank 0; both are of one
+  /// size and do not overlap. Every link of a ring carries x once. On the CPU only.
+  [[nodiscard]] Work start_shift(const Tensor& x, const Tensor& from_previous);
 
   /// The same, waited for.
   void all_reduce(const Tensor& x, ReduceOp op = ReduceOp::kSum) { start_all_reduce(x, op).wait(); }
@@ -101,6 +104,7 @@ class Comm {
   void reduce_scatter(const Tensor& all, const Tensor& part, ReduceOp op = ReduceOp::kSum) {
     start_reduce_scatter(all, part, op).wait();
   }
+  void shift(const Tensor& x, const Tensor& from_previous) { start_shift(x, from_previous).wait(); }
   /// Returns when all ranks have called it, and so have ended all that they started before.
   void barrier();
 

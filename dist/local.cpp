@@ -45,6 +45,14 @@ void broadcast(const Round& round, const Tensor& source) {
   }
 }
 
+void shift(const Round& round) {
+  const std::size_t size = round.calls.size();
+  for (std::size_t rank = 0; rank < size; ++rank) {
+    const Tensor& to = round.calls[rank]->out;
+    std::memcpy(to.bytes(), round.calls[(rank + size - 1) % size]->in.bytes(), to.byte_count());
+  }
+}
+
 // Rank r gets the reduction of everybody's elements from r * stride on.
 void reduce(const Round& round, std::size_t rank, std::int64_t stride) {
   const Collective& call = *round.calls[rank];
@@ -68,6 +76,8 @@ void carry_out(const Round& round) {
       return broadcast(round, round.calls[static_cast<std::size_t>(first.root)]->in);
     case Kind::kAllGather:
       return all_gather(round);
+    case Kind::kShift:
+      return shift(round);
     case Kind::kAllReduce:
       reduce(round, 0, 0);
       return broadcast(round, first.out);

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include "kernels/optim.h"
 #include "nn/manifest.h"
@@ -251,6 +252,20 @@ void mark_best(const fs::path& checkpoints, std::int64_t step) {
   const io::FaultScope faults(io::FileKind::kCheckpoint);
   io::point_symlink(checkpoints / "best", name);
   io::sync_folder(checkpoints);
+}
+
+void restore_links(const fs::path& checkpoints, std::int64_t last, std::int64_t best) {
+  const io::FaultScope faults(io::FileKind::kCheckpoint);
+  bool changed = false;
+  for (const auto& [link, step] : {std::pair("last", last), std::pair("best", best)}) {
+    std::error_code error;
+    const std::string name = folder_name(step);
+    if (fs::read_symlink(checkpoints / link, error) == name) continue;
+    if (!fs::is_directory(checkpoints / name, error)) continue;
+    io::point_symlink(checkpoints / link, name);
+    changed = true;
+  }
+  if (changed) io::sync_folder(checkpoints);
 }
 
 CheckpointContent load_checkpoint(const fs::path& folder) {

@@ -28,6 +28,7 @@ void write_files(const BenchArgs& args, const BenchResult& result) {
 }  // namespace
 
 int run_bench(const BenchArgs& args) {
+  if (args.model == "comm") return run_bench_comm(args);
   BenchOptions options;
   options.config = load_config(args.model, args.config.file, args.config.set);
   if (!args.precision.empty()) options.config.train.precision = args.precision;

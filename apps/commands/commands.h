@@ -82,14 +82,15 @@ struct InspectArgs {
 };
 
 struct BenchArgs {
-  std::string model;  // passt | dense
+  std::string model;  // passt | dense | comm
   ConfigArgs config;
   std::string what = "train";  // train | eval
   std::string device = "auto";
   std::string precision;  // "" for train.precision
   std::optional<std::int64_t> steps, warmup;
-  std::string json;   // file to write; "" for none
-  std::string trace;  // the same
+  std::string json;             // file to write; "" for none
+  std::string trace;            // the same
+  std::int64_t most_mib = 256;  // comm: the largest all_reduce
 };
 
 struct EnvArgs {
@@ -112,6 +113,7 @@ int run_embed(const EmbedArgs& args);
 int run_mel(const MelArgs& args);
 int run_inspect(const InspectArgs& args);
 int run_bench(const BenchArgs& args);
+int run_bench_comm(const BenchArgs& args);
 int run_env(const EnvArgs& args);
 int run_demo(const DemoArgs& args);
 

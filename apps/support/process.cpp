@@ -93,9 +93,8 @@ void report_crashes() {
 }
 
 Unfinished::Unfinished() {
-  // The last to be registered is the first to be called: before anything is torn down.
-  static const int registered = on_exit(on_exit_call, nullptr);
-  static_cast<void>(registered);
+  // The last to be registered is the first to be called: before what exists by now is torn down.
+  on_exit(on_exit_call, nullptr);
   ++unfinished;
 }
 Unfinished::~Unfinished() {

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -27,9 +28,17 @@ std::string read_all(int descriptor) {
   return count > 0 ? std::string(buffer, static_cast<std::size_t>(count)) : "";
 }
 
-// The first line of a lock is "host pid".
+// The first line of a lock is "host pid". What a power cut has torn names nobody.
 std::string holder_of(const std::string& content) {
-  return content.substr(0, content.find('\n'));
+  const std::size_t end = content.find('\n'), space = content.find(' ');
+  if (end == std::string::npos || space == 0 || space >= end) return "";
+  const auto printable = [](unsigned char c) { return c > ' ' && c < 127; };
+  const auto digit = [](unsigned char c) { return c >= '0' && c <= '9'; };
+  const bool host =
+      std::all_of(content.begin(), content.begin() + static_cast<long>(space), printable);
+  const bool pid = std::all_of(content.begin() + static_cast<long>(space) + 1,
+                               content.begin() + static_cast<long>(end), digit);
+  return host && pid ? content.substr(0, end) : "";
 }
 
 // What a run that was killed has left. Only this process writes these; eval and embed, which may

@@ -103,6 +103,7 @@ ncclResult_t call(const Collective& c, ncclComm_t comm, cudaStream_t stream) {
     case Kind::kReduceScatter:
       return ncclReduceScatter(c.in.bytes(), c.out.bytes(), static_cast<std::size_t>(c.out.numel()),
                                type, op, comm, stream);
+    case Kind::kShift:  // of the CPU's backends alone
     case Kind::kBarrier:
       break;
   }

@@ -47,6 +47,16 @@ TEST(RunDir, LockOfAnotherHostIsRespected) {
   EXPECT_NE(lock_error(folder / "run").find("elsewhere.example 12"), std::string::npos);
 }
 
+TEST(RunDir, ATornLockNamesNobody) {
+  using namespace std::string_literals;
+  for (const std::string& torn : {"elsewhere.example 1"s, "\0\0\0\0\0\0\n"s, "\0\0\0 12\n"s,
+                                  "host\n"s, " 12\n"s, "host 1\0\n"s}) {
+    const testing::TempFolder folder;
+    testing::write_bytes(folder / "run" / "lock", torn);
+    EXPECT_EQ(lock_error(folder / "run"), "") << torn;
+  }
+}
+
 TEST(RunDir, UnwritableFolderIsRefused) {
   const testing::TempFolder folder;
   testing::write_bytes(folder / "file", "x");

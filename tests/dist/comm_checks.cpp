@@ -104,6 +104,14 @@ void check_all_gather(Comm& comm, std::int64_t n) {
 }
 
 template <class T>
+void check_shift(Comm& comm, std::int64_t n) {
+  const int previous = (comm.rank() + comm.size() - 1) % comm.size();
+  const Tensor got = Tensor::zeros({n}, DTypeOf<T>::value);
+  comm.shift(values_of<T>(comm.rank(), n), got);
+  expect_same(got, values_of<T>(previous, n).template to_vector<T>(), "shift", comm.rank());
+}
+
+template <class T>
 void check_type(Comm& comm) {
   for (const std::int64_t n : kSizes) {
     for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax}) {
@@ -112,6 +120,7 @@ void check_type(Comm& comm) {
     }
     check_broadcast<T>(comm, n);
     check_all_gather<T>(comm, n);
+    check_shift<T>(comm, n);
   }
 }
 
@@ -166,6 +175,7 @@ void check_long_tensor(Comm& comm, std::int64_t n) {
   check_reduce_scatter<float>(comm, part, ReduceOp::kSum);
   check_broadcast<float>(comm, n);
   check_all_gather<float>(comm, part);
+  check_shift<float>(comm, n);
 }
 
 void check_refusals(Comm& comm) {
@@ -189,6 +199,7 @@ void check_refusals(Comm& comm) {
   EXPECT_TRUE(refused([&] { comm.all_gather(x, Tensor::zeros({6 * comm.size() + 1})); }));
   EXPECT_TRUE(refused([&] { comm.all_gather(x, Tensor::zeros({6 * comm.size()}, DType::kF64)); }));
   EXPECT_TRUE(refused([&] { comm.reduce_scatter(Tensor::zeros({6 * comm.size() + 1}), x); }));
+  EXPECT_TRUE(refused([&] { comm.shift(x, Tensor::zeros({7})); }));
   comm.all_reduce(x);
 }
 

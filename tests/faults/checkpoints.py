@@ -129,10 +129,13 @@ def newest_is_damaged(t):
     t.check("MANIFEST.json" in names and len(names) >= 5, names)
 
     def spoil(name: str, change) -> None:
-        t.tries += 1
         t.forget("a")
         shutil.copytree(t.folder / "part", t.folder / "a", symlinks=True)
-        change(t.folder / "a/checkpoints" / newest.name / name)
+        path = t.folder / "a/checkpoints" / newest.name / name
+        change(path)
+        if path.exists() and path.read_bytes() == (newest / name).read_bytes():
+            return  # both steps have this file
+        t.tries += 1
         result = t.run(*t.dense("a"))
         t.code(result, 0)
         t.says(result, "warning: checkpoint passed over", newest.name, "resuming at step 14")

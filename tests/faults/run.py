@@ -104,11 +104,11 @@ def main() -> int:
     with ProcessPoolExecutor(args.jobs) as pool:
         for result in pool.map(run_one, names, *zip(*[(tools, args.all, args.seed)] * len(names))):
             results.append(result)
+            if args.results:
+                record(args.results, args.all, [result])
             print(f"{result['status']:8} {result['name']}: {result['tries']} tries, {result['seconds']:.1f} s", flush=True)
             if result["why"]:
                 print("    " + result["why"].replace("\n", "\n    "), flush=True)
-    if args.results:
-        record(args.results, args.all, results)
     failed = [r["name"] for r in results if r["status"] == "FAILED"]
     tries = sum(r["tries"] for r in results)
     print(f"{len(results)} tests, {tries} faults, {len(failed)} failed" + (": " + ", ".join(failed) if failed else ""))

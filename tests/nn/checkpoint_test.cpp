@@ -106,6 +106,20 @@ TEST(Checkpoint, KeepsTheNewestAndTheBest) {
   EXPECT_THROW(mark_best(folder.path(), 20), Error);
 }
 
+TEST(Checkpoint, LinksThatAKillHasLeftBehindAreRestored) {
+  const TempFolder folder;
+  for (const std::int64_t step : {10, 20, 30})
+    save_checkpoint(folder.path(), make_content(step), 9);
+  mark_best(folder.path(), 10);
+  fs::remove(folder / "last");
+  fs::create_symlink("step_00000020", folder / "last");
+  restore_links(folder.path(), 30, 20);
+  EXPECT_EQ(fs::read_symlink(folder / "last"), "step_00000030");
+  EXPECT_EQ(fs::read_symlink(folder / "best"), "step_00000020");
+  restore_links(folder.path(), 30, 25);  // of which there is no checkpoint
+  EXPECT_EQ(fs::read_symlink(folder / "best"), "step_00000020");
+}
+
 // After a resume from an older checkpoint, a damaged later one must not push out what is good.
 TEST(Checkpoint, LaterStepsDoNotCount) {
   const TempFolder folder;
