@@ -5,9 +5,12 @@ target_link_libraries(test_dist_ranks PRIVATE onpa_dist GTest::gtest)
 set_target_properties(test_dist_ranks PROPERTIES ONPA_CUDA_SIM ON)
 
 if(ONPA_NCCL_FOUND)
-  add_executable(test_dist_gpu_ranks tests/dist/gpu_ranks/gpu_ranks_test.cpp tests/dist/comm_checks.cpp
-    tests/dist/train_checks.cpp)
-  target_link_libraries(test_dist_gpu_ranks PRIVATE onpa_dist GTest::gtest)
+  # On the simulated GPU with NCCL's stand-in, and on real ones with NCCL.
+  foreach(name test_dist_gpu_ranks test_dist_nccl)
+    add_executable(${name} tests/dist/gpu_ranks/gpu_ranks_test.cpp tests/dist/comm_checks.cpp
+      tests/dist/train_checks.cpp)
+    target_link_libraries(${name} PRIVATE onpa_dist GTest::gtest)
+  endforeach()
   set_target_properties(test_dist_gpu_ranks PROPERTIES ONPA_CUDA_SIM ON)
 endif()
 
@@ -33,6 +36,8 @@ if(ONPA_NCCL_FOUND)
   foreach(ranks 2 3)
     onpa_ranks_test(dist.nccl.tcp.ranks_${ranks} python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_gpu_ranks> ${ranks})
   endforeach()
+  onpa_ranks_test(dist.nccl.gpus python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_nccl> gpus)
+  set_tests_properties(dist.nccl.gpus PROPERTIES LABELS gpu TIMEOUT 600)
   onpa_ranks_test(dist.nccl.ends python3 ${jobs}/tcp_jobs.py $<TARGET_FILE:test_dist_gpu_ranks> gpu_ends)
   if(MPI_CXX_FOUND)
     onpa_ranks_test(dist.nccl.mpi.ranks_3 ${MPIEXEC_EXECUTABLE} --oversubscribe --allow-run-as-root

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Processes that are told by their environment which rank they are, and meet over TCP.
 
-usage: tcp_jobs.py TEST_DIST_RANKS COUNT|ends|meeting, TEST_DIST_GPU_RANKS COUNT|gpu_ends
+usage: tcp_jobs.py TEST_DIST_RANKS COUNT|ends|meeting, TEST_DIST_GPU_RANKS COUNT|gpu_ends|gpus
 COUNT: the tests of the program on as many ranks. ends: rank 1 of three does something else than the
-others, who wait for it. meeting: ranks that do not come, or that should not.
+others, who wait for it. meeting: ranks that do not come, or that should not. gpus: a rank for each
+of this machine's GPUs.
 """
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -85,6 +87,13 @@ def gpu_ends(program: str) -> int:
                for way, (codes, words) in ways.items())
 
 
+def count_gpus() -> int:
+    if shutil.which("nvidia-smi") is None:
+        return 1
+    listed = subprocess.run(["nvidia-smi", "-L"], text=True, capture_output=True, timeout=LIMIT_S)
+    return max(1, sum(line.startswith("GPU ") for line in listed.stdout.splitlines()))
+
+
 def meeting(program: str) -> int:
     at = " ranks meet at 127.0.0.1:PORT"
     late = "ranks 2, 4 did not come within 2 s; 5" + at
@@ -115,7 +124,7 @@ def main() -> int:
         return gpu_ends(program)
     if what == "meeting":
         return meeting(program)
-    ranks = int(what)
+    ranks = count_gpus() if what == "gpus" else int(what)
     return check(f"{ranks} ranks", job(program, [(r, ranks) for r in range(ranks)]), [0] * ranks, {})
 
 
