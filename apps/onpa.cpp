@@ -6,12 +6,12 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
-#include <new>
-#include <system_error>
 
 #include "apps/commands/commands.h"
 #include "apps/study/bench.h"
+#include "apps/study/rank_job.h"
 #include "apps/support/environment.h"
+#include "apps/support/failure.h"
 #include "apps/support/log.h"
 #include "apps/support/process.h"
 #include "apps/support/suggest.h"
@@ -91,7 +91,7 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
         return text.empty() ? std::string("want steps=A:B") : std::string();
       });
   app->add_flag("--quiet", a.quiet, "warnings and errors only");
-  return {app, [&a] { return run_train(a); }, true};
+  return {app, [&a] { return run_train_ranks(a); }, true};
 }
 
 Verb add_eval(CLI::App& root, EvalArgs& a) {
@@ -193,7 +193,7 @@ Verb add_demo(CLI::App& root, DemoArgs& a) {
 }
 
 int usage_error(const std::string& message) {
-  std::fprintf(stderr, "onpa: %s\n", message.c_str());
+  complain_alone(message);
   return static_cast<int>(ExitCode::kUsage);
 }
 
@@ -233,19 +233,10 @@ int run_verb(const Verb& verb) {
   if (verb.survives_closed_output) std::signal(SIGPIPE, SIG_IGN);
   try {
     return verb.run();
-  } catch (const Error& error) {
-    std::fprintf(stderr, "onpa: %s\n", error.what());
-    return static_cast<int>(error.code());
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "onpa: out of memory; a smaller train.batch_size needs less\n");
-    return static_cast<int>(ExitCode::kOutOfMemory);
-  } catch (const std::system_error& error) {  // fmt and filesystem calls that give no code
-    if (std::ferror(stdout) != 0) return output_error(error.code().value());
-    std::fprintf(stderr, "onpa: %s\n", error.what());
-    return static_cast<int>(ExitCode::kIo);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "onpa: unexpected failure: %s\n", error.what());
-    return static_cast<int>(ExitCode::kInternal);
+    const Failure failure = failure_of(error);
+    complain_alone(failure.message);
+    return failure.code;
   }
 }
 

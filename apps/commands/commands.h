@@ -106,7 +106,9 @@ struct DemoArgs {
 /// Each verb returns an exit code and throws onpa::Error for a failure that a person can act on.
 /// Results go to stdout, logs and progress to stderr.
 int run_prepare(const PrepareArgs& args);
-int run_train(const TrainArgs& args);
+int run_train(const TrainArgs& args);  // as the only rank
+/// As one of the ranks of a job if a launcher has started several, else as the only one.
+int run_train_ranks(const TrainArgs& args);
 int run_eval(const EvalArgs& args);
 int run_predict(const PredictArgs& args);
 int run_embed(const EmbedArgs& args);

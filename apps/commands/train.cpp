@@ -1,10 +1,14 @@
 #include "apps/commands/commands.h"
+#include "apps/study/rank_job.h"
 #include "apps/study/trainer.h"
+#include "apps/support/stop_signal.h"
+#include "dist/launch.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {
+namespace {
 
-int run_train(const TrainArgs& args) {
+TrainOptions options_of(const TrainArgs& args) {
   TrainOptions options;
   options.config = load_config(args.model, args.config.file, args.config.set);
   options.data = args.data;
@@ -21,7 +25,22 @@ int run_train(const TrainArgs& args) {
            " (train.max_steps=", most, "); take earlier steps, or train longer");
     }
   }
-  return train(options);
+  return options;
+}
+
+}  // namespace
+
+int run_train(const TrainArgs& args) {
+  return train(options_of(args));
+}
+
+// What is wrong with settings or data is said before the ranks join.
+int run_train_ranks(const TrainArgs& args) {
+  if (!dist::started_as_one_of_several()) return run_train(args);
+  const TrainOptions options = options_of(args);
+  const StopSignals signals;  // one that comes while the ranks join is not to kill them
+  const data::DataSet data = data::DataSet::load(options.data);
+  return run_as_rank([&](Ranks& ranks) { return train(options, data, ranks); });
 }
 
 }  // namespace onpa::apps

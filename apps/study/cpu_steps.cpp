@@ -1,11 +1,17 @@
 #include "apps/study/cpu_steps.h"
 
 #include <cmath>
+#include <utility>
 
+#include "apps/support/stop_signal.h"
 #include "tensor/autograd.h"
 #include "tensor/op_scope.h"
 
 namespace onpa::apps {
+
+CpuSteps::CpuSteps(StepParts parts) : parts_(std::move(parts)) {
+  if (parts_.several_ranks()) ddp_.emplace(parts_.ranks->comm(), parts_.params);
+}
 
 void CpuSteps::start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t step) {
   parts_.task.start_epoch(static_cast<std::uint64_t>(epoch), cursor,
@@ -14,13 +20,56 @@ void CpuSteps::start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t
 }
 
 bool CpuSteps::load(std::uint64_t draw, HostBatch& batch) {
+  parts_.phase("load");
   const PhaseScope scope("load");
   return parts_.task.next_batch(draw, batch);
 }
 
 Tensor CpuSteps::forward(const HostBatch& batch, std::uint64_t draw) {
+  parts_.phase("forward");
   const PhaseScope scope("forward");
   return parts_.task.loss(batch.inputs, draw, batch.first);
+}
+
+// Adds a batch's gradients; with `last` of several ranks, their sum over the ranks is under way
+// then.
+void CpuSteps::learn(const HostBatch& batch, std::uint64_t draw, bool last, StepResult& out) {
+  // The mean over the whole batch is the sum over the ranks of means so weighted.
+  const double weight = static_cast<double>(batch.samples) / static_cast<double>(batch.total);
+  Tensor loss;
+  double value = 0;
+  if (batch.samples > 0) {
+    loss = forward(batch, draw);
+    value = loss.item();
+    out.loss += weight * value;
+  }
+  out.cursor = batch.cursor;
+  out.samples += batch.total;
+  if (last && ddp_) start_sums(out);
+  if (batch.samples == 0 || !std::isfinite(value)) return;
+  parts_.phase("backward");
+  const PhaseScope scope("backward");
+  reducing_ ? ddp_->backward(loss, weight) : backward(loss, weight);
+}
+
+// The sums over the ranks begin: of the loss at once, of gradients when they are complete.
+void CpuSteps::start_sums(const StepResult& mine) {
+  sums_ = Tensor::from<double>({2}, {mine.loss, stop_requested() != 0 ? 1.0 : 0.0});
+  sums_work_ = parts_.ranks->comm().start_all_reduce(sums_);
+  reducing_ = true;
+}
+
+// Gradients whose sums backward has not started yet, as this rank had nothing to learn from, are
+// reduced here.
+void CpuSteps::finish_sums(StepResult& out) {
+  parts_.phase("all_reduce");
+  const PhaseScope scope("all_reduce");
+  if (!ddp_->active()) ddp_->begin();
+  ddp_->wait();
+  sums_work_.wait();
+  out.loss = sums_.data<double>()[0];
+  out.stop = sums_.data<double>()[1] > 0;
+  reducing_ = false;
 }
 
 std::vector<StepResult> CpuSteps::take(std::int64_t limit) {
@@ -33,21 +82,18 @@ std::vector<StepResult> CpuSteps::take(std::int64_t limit) {
     const auto draw = static_cast<std::uint64_t>(step_ * accumulate + passes);
     HostBatch batch;
     if (!load(draw, batch)) break;
-    const Tensor loss = forward(batch, draw);
-    const double value = loss.item();
-    out.loss += value;
-    if (std::isfinite(value)) {
-      const PhaseScope scope("backward");
-      backward(loss);
-    }
-    out.cursor = batch.cursor;
-    out.samples += batch.samples;
+    learn(batch, draw, passes + 1 == accumulate, out);
   }
   if (passes == 0) return {};
+  if (ddp_) {
+    if (!reducing_) start_sums(out);  // the epoch ended before the last pass
+    finish_sums(out);
+  }
   out.grad_norm = std::nan("");
   if (std::isfinite(out.loss)) {
+    parts_.phase("update");
     const PhaseScope scope("update");
-    parts_.params.finish_grad();
+    if (!ddp_) parts_.params.finish_grad();
     out.grad_norm = parts_.optimizer.step(static_cast<float>(parts_.rate(step_)),
                                           1.0f / static_cast<float>(passes));
   }

@@ -1,15 +1,16 @@
-// Training steps on the CPU.
+// Training steps on the CPU, of one rank or of several together.
 #pragma once
 
-#include <utility>
+#include <optional>
 
 #include "apps/study/step_taker.h"
+#include "dist/ddp.h"
 
 namespace onpa::apps {
 
 class CpuSteps : public StepTaker {
  public:
-  explicit CpuSteps(StepParts parts) : parts_(std::move(parts)) {}
+  explicit CpuSteps(StepParts parts);
 
   void start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t step) override;
   /// One step.
@@ -19,9 +20,17 @@ class CpuSteps : public StepTaker {
  private:
   bool load(std::uint64_t draw, HostBatch& batch);
   Tensor forward(const HostBatch& batch, std::uint64_t draw);
+  void learn(const HostBatch& batch, std::uint64_t draw, bool last, StepResult& out);
+  void start_sums(const StepResult& mine);
+  void finish_sums(StepResult& out);
 
   StepParts parts_;
   std::int64_t step_ = 0;
+  // with several ranks
+  std::optional<dist::Ddp> ddp_;
+  Tensor sums_;  // (2) f64: the loss, and how many ranks were asked to stop
+  dist::Work sums_work_;
+  bool reducing_ = false;
 };
 
 }  // namespace onpa::apps

@@ -6,6 +6,7 @@
 #include "apps/study/dense_steps.h"
 #include "apps/study/device_steps.h"
 #include "apps/support/log.h"
+#include "kernels/error.h"
 #include "kernels/gemm_tuning.h"
 #include "tensor/device.h"
 
@@ -15,7 +16,9 @@ namespace {
 std::unique_ptr<StepTaker> make_steps(const StepParts& parts, DeviceKind device,
                                       std::size_t free_bytes) {
   if (const DenseRows* rows = parts.task.dense_rows()) {
-    const std::string problem = DenseSteps::problem(parts.config, *rows, free_bytes);
+    const std::string problem = parts.several_ranks()
+                                    ? "several ranks"
+                                    : DenseSteps::problem(parts.config, *rows, free_bytes);
     if (problem.empty()) {
       return std::make_unique<DenseSteps>(parts, *rows);
     }
@@ -31,6 +34,9 @@ std::unique_ptr<StepTaker> start_steps(const StepParts& parts, const Compute& co
                                        nn::AveragedParams* average) {
   if (compute.device == DeviceKind::kCpu) {
     return make_steps(parts, compute.device, std::numeric_limits<std::size_t>::max());
+  }
+  if (parts.several_ranks()) {
+    fail(ExitCode::kConfig, "several ranks train on the CPU only: --device cpu");
   }
   kernels::set_gemm_tuning(parts.config.train.gemm_tuning);
   parts.params.move_to(DeviceKind::kCuda, compute.dtype);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/study/compute_device.h"
+#include "apps/study/ranks.h"
 #include "apps/study/train_task.h"
 #include "apps/support/config.h"
 #include "nn/optim.h"
@@ -20,8 +21,9 @@ struct StepResult {
   double loss = 0;                  // mean over its passes, before the update
   std::optional<double> grad_norm;  // before clipping; none: not computed
   bool updated = false;             // false: loss or gradient was not finite, nothing was changed
-  std::int64_t samples = 0;
-  std::int64_t cursor = 0;  // where the epoch goes on after it
+  std::int64_t samples = 0;         // of all ranks
+  std::int64_t cursor = 0;          // where the epoch goes on after it
+  bool stop = false;                // with several ranks: one of them was asked to stop
 };
 
 /// Takes the steps; who owns it says how many, and counts them.
@@ -49,6 +51,13 @@ struct StepParts {
   nn::Optimizer& optimizer;
   /// Learning rate of a step of the running epoch, by its number in the run.
   std::function<double(std::int64_t step)> rate;
+  /// The ranks that take each step together, and whose watch hears of them; null: one, unwatched.
+  Ranks* ranks = nullptr;
+
+  bool several_ranks() const { return ranks != nullptr && ranks->several(); }
+  void phase(const char* name) const {
+    if (ranks != nullptr) ranks->phase(name);
+  }
 };
 
 /// Moves the model, its gradients, the optimizer's state and the average (if it is given) to where

@@ -178,6 +178,20 @@ void restore_weights(const io::NamedTensors& tensors, const FlatParams& params) 
   copy_views(params, params.data(), "", sources);
 }
 
+void broadcast_state(const Ranks& ranks, FlatParams& params, nn::Optimizer& optimizer,
+                     nn::AveragedParams* average) {
+  dist::Comm& comm = ranks.comm();
+  comm.broadcast(params.data());
+  params.refresh_compute();
+  for (const auto& [name, buffer] : optimizer.state()) comm.broadcast(buffer);
+  if (average != nullptr) comm.broadcast(average->data());
+  const Tensor counts = Tensor::from<std::int64_t>(
+      {2}, {optimizer.step_count(), average != nullptr ? average->count() : 0});
+  comm.broadcast(counts);
+  optimizer.set_step_count(counts.data<std::int64_t>()[0]);
+  if (average != nullptr) average->set_count(counts.data<std::int64_t>()[1]);
+}
+
 bool all_finite(const Tensor& tensor) {
   const Tensor here = tensor.to(DeviceKind::kCpu);
   for (const float value : here.span<float>()) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/study/model_card.h"
+#include "apps/study/ranks.h"
 #include "apps/support/config.h"
 #include "nn/checkpoint.h"
 #include "nn/optim.h"
@@ -56,6 +57,11 @@ void restore_average(const nn::CheckpointContent& content, const FlatParams& par
 
 /// Copies weights alone into the parameters. Throws Error (kBadCheckpoint) as above.
 void restore_weights(const io::NamedTensors& tensors, const FlatParams& params);
+
+/// Gives all ranks the weights, the optimizer's state and the average (all of them have one, or
+/// none) of rank 0; on the CPU.
+void broadcast_state(const Ranks& ranks, FlatParams& params, nn::Optimizer& optimizer,
+                     nn::AveragedParams* average);
 
 /// True if every parameter is finite.
 bool all_finite(const Tensor& tensor);

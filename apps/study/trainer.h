@@ -6,7 +6,9 @@
 #include <string>
 
 #include "apps/study/profile.h"
+#include "apps/study/ranks.h"
 #include "apps/support/config.h"
+#include "data/dataset.h"
 
 namespace onpa::apps {
 
@@ -29,5 +31,12 @@ struct TrainOptions {
 /// bad_tracks.csv lists them), kDiverged, kBadCheckpoint, kCannotCreate, kConfig, kDevice,
 /// kOutOfMemory.
 int train(const TrainOptions& options);
+
+/// The same as one of several ranks, all of which call it; train.batch_size is the batch of all
+/// together, so that their number changes nothing but the order of sums. Rank 0 owns the run
+/// folder; it need not be reachable for the others. `data` is options.data, loaded. All ranks
+/// return the same code, and throw together: what one of them could not do is an ElsewhereError for
+/// the others. Throws Error: kDevice too when the weights of the ranks are no longer the same.
+int train(const TrainOptions& options, const data::DataSet& data, Ranks& ranks);
 
 }  // namespace onpa::apps

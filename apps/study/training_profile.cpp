@@ -18,6 +18,7 @@ void TrainingRun::report_profile() {
   const ProfileWindow window = profiler_->window();
   const Profile profile = profiler_->profile();
   profiler_.reset();
+  if (!ranks_.first()) return;
   progress_.clear();
   if (profile.spans.empty()) {
     spdlog::warn("profile: no step from {} to {} was taken, the run has ended at step {}",
@@ -28,9 +29,9 @@ void TrainingRun::report_profile() {
   std::fputs(profile_text(table).c_str(), stdout);
   std::fflush(stdout);
   try {
-    write_profile(run_.folder(), profile, table);
+    write_profile(run_->folder(), profile, table);
     spdlog::info("profile: {} opens in chrome://tracing and ui.perfetto.dev",
-                 (run_.folder() / "profile.json").string());
+                 (run_->folder() / "profile.json").string());
   } catch (const Error& error) {
     if (!is_disk_error(error)) throw;
     spdlog::warn("profile not written: {}; training goes on", error.what());

@@ -8,6 +8,7 @@
 
 #include "apps/study/metrics.h"
 #include "apps/study/profile.h"
+#include "apps/study/ranks.h"
 #include "apps/study/step_taker.h"
 #include "apps/study/train_state.h"
 #include "apps/study/train_task.h"
@@ -22,22 +23,35 @@ namespace onpa::apps {
 
 class TrainingRun {
  public:
-  explicit TrainingRun(const TrainOptions& options);
+  /// `data` and `ranks` outlive it.
+  TrainingRun(const TrainOptions& options, const data::DataSet& data, Ranks& ranks);
   /// The exit code; throws as train().
   int run();
 
  private:
-  // training_run.cpp: from start to finish
+  // training_start.cpp: a checkpoint, given weights or fresh ones, on all ranks
   void begin();
+  std::optional<nn::FoundCheckpoint> find_start();
   void resume_from(const nn::FoundCheckpoint& found);
   void check_same_model(const nn::FoundCheckpoint& found) const;
+  void share_start();
   void choose_device();
+  void start_files(const std::string& unwritten_metrics);
+
+  // training_run.cpp: from epoch to epoch
   void train_epochs();
   void close_epoch();
+  void check_same_weights();
   bool save();
-  int finish();
-  bool write_bad_tracks();
+  void write_checkpoint();
+  bool agree_to_stop();
+  bool stopping() const;
   void flush_log(bool last);
+
+  // training_end.cpp: what is left behind, and the exit code
+  int finish();
+  int close_files(bool stopped, bool written);
+  bool write_bad_tracks();
 
   // training_profile.cpp: with --profile
   void start_profile();
@@ -64,9 +78,10 @@ class TrainingRun {
 
   TrainOptions options_;
   Config config_;
-  data::DataSet data_;
+  const data::DataSet& data_;
+  Ranks& ranks_;
   std::unique_ptr<TrainTask> task_;
-  RunDir run_;
+  std::optional<RunDir> run_;  // with its files, of rank 0 alone
   FlatParams params_;
   nn::Optimizer optimizer_;
   std::optional<nn::AveragedParams> average_;
@@ -77,6 +92,7 @@ class TrainingRun {
   std::optional<Profiler> profiler_;  // until its steps are over
 
   TrainState state_;
+  bool stopping_ = false;     // all ranks know that one was asked to stop
   bool changed_ = false;      // since the newest checkpoint
   bool save_failed_ = false;  // the last time
   bool log_failed_ = false;
@@ -90,6 +106,9 @@ class TrainingRun {
     std::int64_t samples = 0, steps = 0;
   } window_;
 };
+
+/// In a checkpoint: the lines of metrics.jsonl that could not be written until then.
+inline constexpr const char* kUnwrittenMetrics = "unwritten_metrics.jsonl";
 
 /// Seconds on a clock that never jumps.
 double monotonic_seconds();

@@ -59,6 +59,8 @@ std::int64_t TrainingRun::steps_to_stop() const {
   const std::int64_t last = config_.train.max_steps, every = config_.train.checkpoint_steps;
   if (last > 0) steps = std::max<std::int64_t>(0, last - state_.step);
   if (every > 0) steps = std::min(steps, every - state_.step % every);
+  const std::int64_t hash = ranks_.several() ? config_.train.hash_steps : 0;
+  if (hash > 0) steps = std::min(steps, hash - state_.step % hash);
   if (profiler_) steps = std::min(steps, profiler_->steps_to_edge(state_.step));
   return steps;
 }
@@ -69,7 +71,7 @@ bool TrainingRun::run_epoch() {
   task_->module().train(true);
   start_window();
   while (true) {
-    const std::int64_t limit = stop_requested() ? 0 : steps_to_stop();
+    const std::int64_t limit = stopping() ? 0 : steps_to_stop();
     if (profiler_) profiler_->begin_steps(state_.step);
     const double begin = monotonic_seconds();
     const std::vector<StepResult> taken = steps_->take(limit);
@@ -77,6 +79,8 @@ bool TrainingRun::run_epoch() {
     state_.train_seconds += monotonic_seconds() - begin;
     if (profiler_ && profiler_->end_steps(std::ssize(taken))) report_profile();
     if (taken.empty()) return limit > 0;
+    const std::int64_t hash = ranks_.several() ? config_.train.hash_steps : 0;
+    if (hash > 0 && state_.step % hash == 0) check_same_weights();
     if (config_.train.checkpoint_steps > 0 && state_.step % config_.train.checkpoint_steps == 0) {
       save();
     }
@@ -93,6 +97,8 @@ double TrainingRun::scheduled_lr(std::int64_t step) const {
 void TrainingRun::count_step(const StepResult& step) {
   lr_ = scheduled_lr(state_.step);
   ++state_.step;
+  ranks_.progress(state_.step);
+  stopping_ = stopping_ || step.stop;
   state_.cursor = step.cursor;
   state_.samples += step.samples;
   window_.samples += step.samples;
@@ -164,6 +170,7 @@ void TrainingRun::report_step(const StepResult& step) {
 }
 
 void TrainingRun::log(const Metrics& metrics) {
+  if (!ranks_.first()) return;
   metrics_->append(state_.step, metrics);
   events_->append(state_.step, metrics);
   const std::string problem = log_problem();
@@ -183,11 +190,15 @@ std::string TrainingRun::log_problem() {
 // Errors on the test split, of the live weights and of the averaged ones; false if stopped.
 bool TrainingRun::evaluate() {
   const PhaseScope scope("evaluate");
-  const auto stop = [] { return stop_requested() != 0; };
+  ranks_.phase("evaluate");
+  const auto stop = [this] {
+    ranks_.progress(state_.step);
+    return stop_requested() != 0;
+  };
   Metrics out = {{"epoch", static_cast<double>(state_.epoch)}};
   const auto add = [&](const std::string& prefix) {
     const std::vector<TrackPrediction> predictions = task_->predict_test(stop);
-    if (stop() || predictions.empty()) return false;
+    if (agree_to_stop() || predictions.empty()) return false;
     last_test_ = metrics_of(predictions);
     out.emplace_back(prefix + "_rmse", last_test_.rmse);
     out.emplace_back(prefix + "_mae", last_test_.mae);
@@ -202,7 +213,7 @@ bool TrainingRun::evaluate() {
     any = add("average");
     text += fmt::format(", averaged RMSE {:.4f} MAE {:.4f}", last_test_.rmse, last_test_.mae);
   }
-  if (stop()) return false;
+  if (stopping()) return false;
   state_.evaluated_step = state_.step;
   changed_ = true;
   if (!any) return true;

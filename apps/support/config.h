@@ -65,6 +65,8 @@ struct TrainSettings {
   std::int64_t checkpoint_steps = 0, checkpoint_epochs = 1, keep = 3;
   std::int64_t log_steps = 10, eval_epochs = 1;
   std::int64_t max_nonfinite = 10;
+  double stall_seconds = 300;
+  std::int64_t hash_steps = 100;
 };
 
 struct OptimSettings {

@@ -1,6 +1,8 @@
 #include "apps/support/log.h"
 
+#include <fmt/format.h>
 #include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <memory>
@@ -23,16 +25,45 @@ class LevelPrefix : public spdlog::custom_flag_formatter {
   }
 };
 
+std::unique_ptr<spdlog::pattern_formatter> formatter_of(const std::string& pattern) {
+  auto formatter = std::make_unique<spdlog::pattern_formatter>();
+  formatter->add_flag<LevelPrefix>('*').set_pattern(pattern);
+  return formatter;
+}
+
 }  // namespace
 
 void set_up_log(bool quiet) {
-  auto formatter = std::make_unique<spdlog::pattern_formatter>();
-  formatter->add_flag<LevelPrefix>('*').set_pattern("onpa: %*%v");
+  auto formatter = formatter_of("onpa: %*%v");
   auto logger =
       std::make_shared<spdlog::logger>("onpa", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_formatter(std::move(formatter));
   logger->set_level(quiet ? spdlog::level::warn : spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
+}
+
+void set_up_rank_console(int rank) {
+  spdlog::default_logger()->set_formatter(formatter_of(fmt::format("onpa: rank {}: %*%v", rank)));
+  spdlog::default_logger()->set_level(spdlog::level::err);
+}
+
+void add_rank_log(const std::filesystem::path& folder, int rank) {
+  std::error_code unknown;
+  if (!std::filesystem::is_directory(folder, unknown)) return;
+  try {
+    auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(
+        (folder / fmt::format("rank_{:03}.log", rank)).string());
+    file->set_formatter(formatter_of("%Y-%m-%dT%H:%M:%S.%e %*%v"));
+    const auto logger = spdlog::default_logger();
+    // The level of the logger becomes that of its sinks so far.
+    for (const auto& sink : logger->sinks()) sink->set_level(logger->level());
+    logger->sinks().push_back(std::move(file));
+    logger->set_level(spdlog::level::debug);
+    logger->flush_on(spdlog::level::debug);
+    logger->set_error_handler([](const std::string&) {});  // a full disk is told of elsewhere
+  } catch (const spdlog::spdlog_ex& error) {
+    spdlog::warn("no log of rank {}: {}", rank, error.what());
+  }
 }
 
 }  // namespace onpa::apps

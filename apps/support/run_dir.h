@@ -20,6 +20,9 @@ class RunDir {
   const std::filesystem::path& folder() const { return folder_; }
   std::filesystem::path checkpoints() const { return folder_ / "checkpoints"; }
   std::filesystem::path metrics_file() const { return folder_ / "metrics.jsonl"; }
+  /// RUN/logs, of ranks that are processes; not made by the constructor.
+  static std::filesystem::path logs_of(const std::filesystem::path& run) { return run / "logs"; }
+  std::filesystem::path logs() const { return logs_of(folder_); }
   /// Replaces RUN/name by `text` in one step. Throws Error (kCannotCreate, kIo).
   void write_text(const std::string& name, const std::string& text) const;
 

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <array>
+#include <mutex>
 
 namespace onpa::apps {
 namespace {
@@ -10,6 +11,8 @@ namespace {
 constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGUSR1};
 volatile sig_atomic_t requested = 0;
 std::array<struct sigaction, kSignals.size()> previous{};
+std::mutex installing;
+int installed = 0;  // ranks that are threads share the handlers
 
 void on_signal(int number) {
   if (number == SIGINT && requested == SIGINT) {
@@ -22,6 +25,8 @@ void on_signal(int number) {
 }  // namespace
 
 StopSignals::StopSignals() {
+  const std::lock_guard lock(installing);
+  if (installed++ > 0) return;
   requested = 0;
   struct sigaction action {};
   action.sa_handler = on_signal;
@@ -30,6 +35,8 @@ StopSignals::StopSignals() {
 }
 
 StopSignals::~StopSignals() {
+  const std::lock_guard lock(installing);
+  if (--installed > 0) return;
   for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous[i], nullptr);
 }
 

@@ -4,7 +4,7 @@
 
 namespace onpa::apps {
 
-/// Installs the handlers while it lives. A second SIGINT ends the process at once.
+/// Installs the handlers while one lives, in any thread. A second SIGINT ends the process at once.
 class StopSignals {
  public:
   StopSignals();

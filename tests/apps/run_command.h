@@ -29,9 +29,12 @@ struct CommandResult {
 /// A running command.
 class Command {
  public:
-  Command(const std::vector<std::string>& args,
-          const std::map<std::string, std::string>& env = {}) {
-    std::vector<std::string> words = {ONPA_COMMAND};
+  Command(const std::vector<std::string>& args, const std::map<std::string, std::string>& env = {})
+      : Command(ONPA_COMMAND, args, env) {}
+  /// Any other program.
+  Command(const std::string& program, const std::vector<std::string>& args,
+          const std::map<std::string, std::string>& env) {
+    std::vector<std::string> words = {program};
     words.insert(words.end(), args.begin(), args.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
@@ -50,7 +53,7 @@ class Command {
     const int flags = O_WRONLY | O_CREAT | O_TRUNC;
     posix_spawn_file_actions_addopen(&actions, 1, (folder_ / "out").c_str(), flags, 0600);
     posix_spawn_file_actions_addopen(&actions, 2, (folder_ / "err").c_str(), flags, 0600);
-    if (posix_spawn(&pid_, ONPA_COMMAND, &actions, nullptr, argv.data(), envp.data()) != 0) {
+    if (posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv.data(), envp.data()) != 0) {
       pid_ = -1;
     }
     posix_spawn_file_actions_destroy(&actions);
@@ -67,6 +70,7 @@ class Command {
   void send(int number) const {
     if (pid_ > 0) kill(pid_, number);
   }
+  pid_t pid() const { return pid_; }
   std::string err() const { return read_bytes(folder_ / "err"); }
   /// Waits until stderr holds `text`; false if the command ended, or 60 s passed, without it.
   bool wait_for(const std::string& text) {
