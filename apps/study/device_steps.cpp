@@ -1,8 +1,11 @@
 #include "apps/study/device_steps.h"
 
+#include <array>
 #include <cmath>
+#include <exception>
 #include <utility>
 
+#include "apps/support/stop_signal.h"
 #include "kernels/error.h"
 #include "kernels/step_state.h"
 #include "tensor/autograd.h"
@@ -36,23 +39,32 @@ std::vector<Tensor> device_copies(const HostBatch& batch, std::int64_t samples) 
 
 struct DeviceSteps::Shape {
   std::vector<Tensor> inputs;
-  std::unique_ptr<DeviceStep> first, more;
+  std::map<std::pair<bool, bool>, DeviceStep> passes;  // by Pass
 };
 
-DeviceSteps::DeviceSteps(StepParts parts)
+double DeviceSteps::Loaded::weight() const {
+  return static_cast<double>(batch.samples) / static_cast<double>(batch.total);
+}
+
+DeviceSteps::DeviceSteps(StepParts parts, std::unique_ptr<dist::Comm> gpus)
     : parts_(std::move(parts)),
+      gpus_(std::move(gpus)),
       state_(on_gpu({static_cast<std::int64_t>(sizeof(kernels::StepState)) / 4}, DType::kI32)),
       loss_(on_gpu({1}, DType::kF32)),
       squares_(on_gpu({1}, DType::kF64)) {
   parts_.task.module().set_step_state(reinterpret_cast<const kernels::StepState*>(state_.bytes()));
+  if (gpus_) ddp_.emplace(*gpus_, parts_.params);
 }
 
 DeviceSteps::~DeviceSteps() {
+  // What follows waits for the GPU, and that for ranks that may never come.
+  if (std::uncaught_exceptions() > 0) gpus_.reset();
   parts_.task.module().set_step_state(nullptr);
 }
 
 DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
-  std::vector<std::int64_t> key = {batch.first};  // which a captured pass holds too
+  // The first three are in a captured pass as numbers.
+  std::vector<std::int64_t> key = {batch.first, batch.samples, batch.total};
   for (const Tensor& input : batch.inputs) {
     const auto extents = input.shape().extents();
     key.insert(key.end(), extents.begin(), extents.end());
@@ -61,22 +73,41 @@ DeviceSteps::Shape& DeviceSteps::shape_of(const HostBatch& batch) {
   make_room(batch);
   auto made = std::make_unique<Shape>();
   made->inputs = device_copies(batch, batch.samples);
-  const auto pass = [this, inputs = made->inputs, first_row = batch.first](bool first) {
-    if (first) parts_.params.clear_grad();
-    Tensor loss;
-    {
-      const PhaseScope scope("forward");
-      const MemoryCategory category("activations");
-      loss = parts_.task.loss(inputs, 0, first_row);
-    }
-    const PhaseScope scope("backward");
-    const MemoryCategory category("backward");
-    backward(loss);
-    loss_.copy_from(loss.detach());
-  };
-  made->first = std::make_unique<DeviceStep>([pass] { pass(true); }, arena_);
-  made->more = std::make_unique<DeviceStep>([pass] { pass(false); }, arena_);
   return *(shapes_[key] = std::move(made));
+}
+
+// The body of a pass.
+void DeviceSteps::run_pass(const Loaded& loaded, Pass pass) {
+  if (loaded.batch.samples == 0) {  // other ranks have some
+    if (pass.first) parts_.params.grad().zero();
+    loss_.zero();
+    if (pass.last) reduce();
+    return;
+  }
+  if (pass.first) parts_.params.clear_grad();
+  Tensor loss;
+  {
+    const PhaseScope scope("forward");
+    const MemoryCategory category("activations");
+    loss = parts_.task.loss(loaded.shape->inputs, 0, loaded.batch.first);
+  }
+  const PhaseScope scope("backward");
+  const MemoryCategory category("backward");
+  // The mean over the whole batch is the sum over the ranks of means so weighted.
+  if (pass.last && ddp_) {
+    ddp_->backward(loss, loaded.weight());
+  } else {
+    backward(loss, loaded.weight());
+  }
+  loss_.copy_from(loss.detach());
+  if (pass.last && ddp_) ddp_->wait();
+}
+
+// Sums what backward has left, where nothing is computed meanwhile.
+void DeviceSteps::reduce() {
+  const PhaseScope scope("all_reduce");
+  ddp_->begin();
+  ddp_->wait();
 }
 
 // Sees to it that a batch of a new shape can be allocated. All shapes work in one arena; one that
@@ -90,7 +121,8 @@ void DeviceSteps::make_room(const HostBatch& batch) {
   release_cached_memory(DeviceKind::kCuda);
   const std::size_t free = cuda_device().free_bytes;
   if (needs > free) {
-    const std::int64_t largest = largest_batch(batch, free);
+    const int ranks = gpus_ ? gpus_->size() : 1;
+    const std::int64_t largest = ranks * largest_batch(batch, free);
     fail(ExitCode::kOutOfMemory, "out of memory on the GPU: a batch of ", batch.samples, " needs ",
          needs >> 20, " MiB, ", free >> 20, " MiB are free; ",
          largest > 0 ? detail::concat("train.batch_size=", largest, " fits")
@@ -110,6 +142,7 @@ std::size_t DeviceSteps::needed_bytes(const HostBatch& batch, std::int64_t sampl
     const auto inputs = device_copies(batch, samples);
     const auto one = device_copies(batch, samples), other = device_copies(batch, samples);
     for (const Tensor& input : inputs) rounded += 3 * rounding(input.byte_count());
+    if (samples == 0) return;
     parts_.params.clear_grad();
     backward(parts_.task.loss(inputs, 0, batch.first));
   });
@@ -136,7 +169,8 @@ std::optional<DeviceSteps::Loaded> DeviceSteps::load(std::uint64_t draw) {
   for (std::size_t i = 0; i < batch.inputs.size(); ++i) {
     uploader_->upload(shape.inputs[i], batch.inputs[i]);
   }
-  return Loaded{.shape = &shape, .samples = batch.samples, .cursor = batch.cursor};
+  batch.inputs.clear();
+  return Loaded{.shape = &shape, .batch = std::move(batch)};
 }
 
 std::optional<DeviceSteps::Loaded> DeviceSteps::first_batch(std::uint64_t draw) {
@@ -158,10 +192,18 @@ void DeviceSteps::load_ahead(std::uint64_t draw) {
   if (!norms_.ready()) hidden_wait_seconds_ += parts_.task.wait_seconds() - before;
 }
 
-void DeviceSteps::queue_pass(Shape& shape, std::uint64_t draw, bool first) {
+void DeviceSteps::queue_pass(const Loaded& loaded, std::uint64_t draw, Pass pass) {
   const kernels::StepState state = {.step = draw};
   uploader_->upload(state_, &state, sizeof state);
-  (first ? shape.first : shape.more)->run();
+  // With one rank the last pass is like the others.
+  const std::pair<bool, bool> kind = {pass.first, pass.last && ddp_};
+  auto& passes = loaded.shape->passes;
+  auto found = passes.find(kind);
+  if (found == passes.end()) {
+    const auto body = [this, loaded, pass] { run_pass(loaded, pass); };
+    found = passes.try_emplace(kind, body, arena_).first;
+  }
+  found->second.run();
   losses_.fetch(loss_);
 }
 
@@ -173,7 +215,7 @@ void DeviceSteps::queue_update(double lr, std::int64_t passes) {
     update_ = std::make_unique<DeviceStep>([this, passes] {
       const PhaseScope scope("update");
       const MemoryCategory category("optimizer");
-      parts_.params.finish_grad();
+      if (!ddp_) parts_.params.finish_grad();
       parts_.optimizer.queue_step(state_, squares_, 1.0f / static_cast<float>(passes));
     });
   }
@@ -186,18 +228,31 @@ void DeviceSteps::queue_update(double lr, std::int64_t passes) {
   norms_.fetch(squares_);
 }
 
-void DeviceSteps::wait(std::int64_t passes, StepResult& out) {
-  for (std::int64_t i = 0; i < passes; ++i) {
+void DeviceSteps::wait(const std::vector<double>& weights, StepResult& out) {
+  parts_.phase("wait for the GPU");
+  const auto passes = static_cast<double>(weights.size());
+  for (const double weight : weights) {
     float loss = 0;
     losses_.take(&loss, sizeof loss);
-    out.loss += loss;
+    out.loss += weight * static_cast<double>(loss);
   }
-  out.loss /= static_cast<double>(passes);
+  out.loss /= passes;
   double squares = 0;
   norms_.take(&squares, sizeof squares);
-  out.grad_norm = std::sqrt(squares) / static_cast<double>(passes);
+  out.grad_norm = std::sqrt(squares) / passes;
   out.updated = std::isfinite(*out.grad_norm);
   if (out.updated) parts_.optimizer.count_step();
+  if (ddp_) agree(out);
+}
+
+// On the loss of the whole batch, and on whether to stop. The gradient and what follows from it are
+// the same on all ranks.
+void DeviceSteps::agree(StepResult& out) {
+  parts_.phase("all_reduce");
+  std::array<double, 2> sums = {out.loss, stop_requested() != 0 ? 1.0 : 0.0};
+  parts_.ranks->all_sum(sums);
+  out.loss = sums[0];
+  out.stop = sums[1] > 0;
 }
 
 void DeviceSteps::start_epoch(std::int64_t epoch, std::int64_t cursor, std::int64_t step) {
@@ -212,20 +267,28 @@ std::vector<StepResult> DeviceSteps::take(std::int64_t limit) {
   const std::int64_t accumulate = parts_.config.train.accumulate;
   const auto draw = static_cast<std::uint64_t>(step_ * accumulate);
   StepResult out;
-  std::int64_t passes = 0;
-  for (std::optional<Loaded> batch = first_batch(draw); batch;) {
-    const std::uint64_t pass_draw = draw + static_cast<std::uint64_t>(passes);
-    queue_pass(*batch->shape, pass_draw, passes == 0);
-    out.samples += batch->samples;
-    out.cursor = batch->cursor;
-    if (++passes == accumulate) break;
-    batch = load(pass_draw + 1);
+  std::vector<double> weights;  // of the passes
+  for (std::optional<Loaded> loaded = first_batch(draw); loaded;) {
+    const std::uint64_t pass_draw = draw + weights.size();
+    const bool first = weights.empty();
+    weights.push_back(loaded->weight());
+    const bool last = std::ssize(weights) == accumulate;
+    queue_pass(*loaded, pass_draw, {first, last});
+    out.samples += loaded->batch.total;
+    out.cursor = loaded->batch.cursor;
+    if (last) break;
+    loaded = load(pass_draw + 1);
   }
-  if (passes == 0) return {};
+  if (weights.empty()) return {};
+  const std::int64_t passes = std::ssize(weights);
+  if (ddp_ && passes < accumulate) {  // the epoch ended before the last pass
+    if (!reduce_) reduce_ = std::make_unique<DeviceStep>([this] { reduce(); });
+    reduce_->run();
+  }
   queue_update(parts_.rate(step_), passes);
   ++step_;
   if (limit > 1) load_ahead(static_cast<std::uint64_t>(step_ * accumulate));
-  wait(passes, out);
+  wait(weights, out);
   return {out};
 }
 

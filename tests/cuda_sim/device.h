@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <string>
 #include <vector>
 
 namespace sim {
@@ -17,6 +18,7 @@ struct DeviceOptions {
   cudaError_t start_error = cudaSuccess;  // of cudaGetDeviceCount
   int major = 8, minor = 0;               // compute capability
   std::size_t memory_bytes = std::size_t{4} << 30;
+  std::string bus = {};  // PCI address; empty: one of its own in every process
   // What work takes by the clock that events read, in ms: a kernel; a cuBLASLt product by candidate
   // i of its algorithms (below 0: the candidate turns out not to work), and more with its bias.
   double kernel_ms = 1;

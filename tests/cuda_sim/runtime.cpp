@@ -66,8 +66,11 @@ cudaError_t cudaSetDevice(int index) {
   return report(index >= 0 && index < sim::device_options().count ? cudaSuccess
                                                                   : cudaErrorInvalidDevice);
 }
-// Every process has GPUs of its own.
 cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int index) {
+  if (const std::string& bus = sim::device_options().bus; !bus.empty()) {
+    std::snprintf(text, static_cast<std::size_t>(bytes), "%s", bus.c_str());
+    return cudaSuccess;
+  }
   std::snprintf(text, static_cast<std::size_t>(bytes), "%04x:%02x:00.0",
                 static_cast<unsigned>(getpid()) & 0xffffu, static_cast<unsigned>(index) & 0xffu);
   return cudaSuccess;

@@ -19,6 +19,9 @@
 #include "tensor/device_step.h"
 #include "tests/dist/comm_checks.h"
 #include "tests/dist/train_checks.h"
+#ifdef ONPA_CUDA_SIM
+#include "tests/cuda_sim/device.h"
+#endif
 #include "tests/support/gradcheck.h"
 
 namespace onpa::dist {
@@ -273,13 +276,29 @@ void go_wrong(const std::string& how) {
   take_part(1);
 }
 
+// What keeps ranks from joining their GPUs.
+void fail_to_join(const std::string& how) {
+#ifdef ONPA_CUDA_SIM
+  if (how == "no_such_gpu") sim::device_options().count = 2;
+  if (how == "same_gpu") sim::device_options().bus = "0000:17:00.0";
+#endif
+  // Hears the id of the others, and is not seen again.
+  if (how == "absent" && control->rank() == 1) {
+    use_gpu_of_rank(*control, 1);
+    control->broadcast(Tensor::zeros({17}, DType::kI64));
+    std::this_thread::sleep_for(std::chrono::seconds(60));
+  }
+}
+
 void run(int argc, char** argv, int& status) {
+  const std::string how = argc > 1 ? argv[1] : "";
+  fail_to_join(how);
   use_gpu_of_rank(*control, launch_from_environment().local_rank);
-  gpus = make_nccl_comm(*control, 20);
+  gpus = make_nccl_comm(*control, how == "absent" ? 2 : 20);
   struct End {
     ~End() { gpus.reset(); }
   } end;
-  if (argc > 1) return go_wrong(argv[1]);
+  if (!how.empty()) return go_wrong(how);
   status = RUN_ALL_TESTS();
 }
 
