@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "kernels/error.h"
@@ -41,13 +42,17 @@ class FakeTask : public TrainTask {
     batch.inputs = {Tensor::from<float>({kBatch, kInputs},
                                         testing::normal_values<float>(kBatch * kInputs, seed)),
                     Tensor::from<float>({kBatch, 1}, testing::normal_values<float>(kBatch, seed))};
-    batch.samples = batch.total = kBatch;
+    batch.samples = kBatch;
+    batch.first = first;
+    batch.total = first + kBatch;
     batch.cursor = ++next_;
     ++loads;
     given = batch;
     return true;
   }
-  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw, std::int64_t) override {
+  Tensor loss(const std::vector<Tensor>& inputs, std::uint64_t draw,
+              std::int64_t first_row) override {
+    asked_of.insert(first_row);
     return ops::loss(model_.forward(inputs[0], 1, draw), inputs[1], kernels::LossKind::kMse);
   }
   std::int64_t batches_per_epoch() const override { return kBatches; }
@@ -56,7 +61,9 @@ class FakeTask : public TrainTask {
   double wait_seconds() const override { return static_cast<double>(loads); }
 
   std::function<void(std::uint64_t draw)> on_load;
-  HostBatch given;  // the last one
+  HostBatch given;                  // the last one
+  std::int64_t first = 0;           // of the batches to come
+  std::set<std::int64_t> asked_of;  // first rows of the passes that were not replayed
   int loads = 0;
 
  private:
@@ -141,6 +148,15 @@ TEST_F(DeviceStepsTest, ABatchLoadedButNotUsedComesAgain) {
   steps_->start_epoch(0, 1, 1);
   EXPECT_EQ(take_one(1).cursor, 2);
   EXPECT_EQ(task_.loads, 3);
+}
+
+// Dropout draws by the place in the whole batch, which a captured pass cannot change.
+TEST_F(DeviceStepsTest, OtherRowsOfTheWholeBatchAreAnotherPass) {
+  for (int step = 0; step < 3; ++step) take_one(1);
+  EXPECT_EQ(task_.asked_of, std::set<std::int64_t>{0});
+  task_.first = 2;
+  EXPECT_TRUE(take_one(1).updated);
+  EXPECT_EQ(task_.asked_of, (std::set<std::int64_t>{0, 2}));
 }
 
 TEST_F(DeviceStepsTest, AnErrorOfLoadingWaitsForTheStepBefore) {
