@@ -256,6 +256,7 @@ void mark_best(const fs::path& checkpoints, std::int64_t step) {
 
 void restore_links(const fs::path& checkpoints, std::int64_t last, std::int64_t best) {
   const io::FaultScope faults(io::FileKind::kCheckpoint);
+  remove_leftovers(checkpoints);
   bool changed = false;
   for (const auto& [link, step] : {std::pair("last", last), std::pair("best", best)}) {
     std::error_code error;

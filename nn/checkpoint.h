@@ -30,8 +30,8 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints,
 void mark_best(const std::filesystem::path& checkpoints, std::int64_t step);
 
 /// Points `last` at the checkpoint of step `last`, and `best` at that of step `best` if it is
-/// there, where they do not point already: a save that was killed may have left them behind. Throws
-/// Error (kIo).
+/// there, where they do not point already, and removes temporaries: a save that was killed may have
+/// left them behind. For the one process that saves to this folder. Throws Error (kIo).
 void restore_links(const std::filesystem::path& checkpoints, std::int64_t last, std::int64_t best);
 
 /// Reads and verifies one. Throws Error (kBadCheckpoint) naming the file that is missing, of

@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "kernels/error.h"
@@ -74,6 +75,17 @@ void drop_cached(BlockCache& c, DeviceKind device) {
   c.stats.cached_bytes = 0;
 }
 
+// False if there is no memory to note it, which a destructor must survive.
+bool keep_block(BlockCache& c, std::size_t capacity, void* block) {
+  try {
+    c.free_blocks[capacity].push_back(block);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  c.stats.cached_bytes += capacity;
+  return true;
+}
+
 }  // namespace
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device) {
@@ -83,7 +95,7 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device)
   }
   BlockCache& c = cache(device);
   const std::size_t capacity = capacity_for(bytes, device);
-  std::lock_guard lock(c.mutex);
+  std::unique_lock lock(c.mutex);
   void* data = nullptr;
   if (auto it = c.free_blocks.find(capacity); it != c.free_blocks.end() && !it->second.empty()) {
     data = it->second.back();
@@ -103,6 +115,7 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, DeviceKind device)
   }
   c.stats.live_bytes += capacity;
   c.stats.peak_bytes = std::max(c.stats.peak_bytes, c.stats.live_bytes);
+  lock.unlock();  // if there is no memory for what follows, the block is given back
   return std::shared_ptr<Storage>(new Storage(data, bytes, capacity, device));
 }
 
@@ -129,12 +142,8 @@ void Storage::give_back() {
   BlockCache& c = cache(device_);
   std::lock_guard lock(c.mutex);
   c.stats.live_bytes -= capacity_;
-  if (ONPA_CACHE_BLOCKS) {
-    c.free_blocks[capacity_].push_back(block);
-    c.stats.cached_bytes += capacity_;
-  } else {
-    free_block(block, device_);
-  }
+  if (ONPA_CACHE_BLOCKS && keep_block(c, capacity_, block)) return;
+  free_block(block, device_);
 }
 
 MemoryStats memory_stats(DeviceKind device) {

@@ -36,9 +36,12 @@ int run_train(const TrainArgs& args) {
 
 // What is wrong with settings or data is said before the ranks join.
 int run_train_ranks(const TrainArgs& args) {
+  // To the end of the process: a signal is to kill neither ranks that join each other nor a run
+  // that is done and has only to say so.
+  static const auto* const signals = new StopSignals;
+  static_cast<void>(signals);
   if (!dist::started_as_one_of_several()) return run_train(args);
   const TrainOptions options = options_of(args);
-  const StopSignals signals;  // one that comes while the ranks join is not to kill them
   const data::DataSet data = data::DataSet::load(options.data);
   return run_as_rank([&](Ranks& ranks) { return train(options, data, ranks); });
 }

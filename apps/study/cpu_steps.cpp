@@ -5,9 +5,20 @@
 
 #include "apps/support/stop_signal.h"
 #include "tensor/autograd.h"
+#include "tensor/io/fault.h"
 #include "tensor/op_scope.h"
 
 namespace onpa::apps {
+namespace {
+
+// For tests: ONPA_FAULT asks for a value to be spoiled.
+double spoiled(io::FaultSite site, double value) {
+  const io::Spoil spoil = io::fault_site(site);
+  if (spoil == io::Spoil::kNan) return std::nan("");
+  return spoil == io::Spoil::kNudge ? value * 1.001 : value;
+}
+
+}  // namespace
 
 CpuSteps::CpuSteps(StepParts parts) : parts_(std::move(parts)) {
   if (parts_.several_ranks()) ddp_.emplace(parts_.ranks->comm(), parts_.params);
@@ -40,7 +51,7 @@ void CpuSteps::learn(const HostBatch& batch, std::uint64_t draw, bool last, Step
   double value = 0;
   if (batch.samples > 0) {
     loss = forward(batch, draw);
-    value = loss.item();
+    value = spoiled(io::FaultSite::kLoss, loss.item());
     out.loss += weight * value;
   }
   out.cursor = batch.cursor;
@@ -49,7 +60,8 @@ void CpuSteps::learn(const HostBatch& batch, std::uint64_t draw, bool last, Step
   if (batch.samples == 0 || !std::isfinite(value)) return;
   parts_.phase("backward");
   const PhaseScope scope("backward");
-  reducing_ ? ddp_->backward(loss, weight) : backward(loss, weight);
+  const double seed = spoiled(io::FaultSite::kGradient, weight);
+  reducing_ ? ddp_->backward(loss, seed) : backward(loss, seed);
 }
 
 // The sums over the ranks begin: of the loss at once, of gradients when they are complete.
@@ -96,6 +108,8 @@ std::vector<StepResult> CpuSteps::take(std::int64_t limit) {
     if (!ddp_) parts_.params.finish_grad();
     out.grad_norm = parts_.optimizer.step(static_cast<float>(parts_.rate(step_)),
                                           1.0f / static_cast<float>(passes));
+    float& weight = parts_.params.data().data<float>()[0];
+    weight = static_cast<float>(spoiled(io::FaultSite::kWeights, weight));
   }
   out.updated = std::isfinite(*out.grad_norm);
   out.loss /= static_cast<double>(passes);

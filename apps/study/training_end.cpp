@@ -75,8 +75,8 @@ bool TrainingRun::write_bad_tracks() {
 
 int TrainingRun::finish() {
   progress_.clear();
-  const bool stopped = agree_to_stop() && !done();
-  if (!stopped && state_.evaluated_step != state_.step && state_.step > 0) evaluate();
+  bool stopped = agree_to_stop() && !done();
+  if (!stopped && state_.evaluated_step != state_.step && state_.step > 0) stopped = !evaluate();
   if (changed_) save();
   report_profile();
   const bool written = write_bad_tracks();

@@ -5,6 +5,7 @@
 
 #include "apps/study/rank_agreement.h"
 #include "apps/support/log.h"
+#include "apps/support/process.h"
 #include "apps/support/stop_signal.h"
 #include "dist/alone.h"
 #include "kernels/error.h"
@@ -145,6 +146,7 @@ void TrainingRun::flush_log(bool last) {
 int TrainingRun::run() {
   ranks_.start_watch(config_.train.stall_seconds);
   begin();
+  const Unfinished mark;  // a newer one, as there are threads and buffers now
   try {
     train_epochs();
   } catch (const Error& error) {

@@ -1,6 +1,7 @@
 // How a run starts: rank 0 finds out, the others are told.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "apps/study/compute_device.h"
@@ -43,6 +44,8 @@ void TrainingRun::resume_from(const nn::FoundCheckpoint& found) {
   state_ = restore_checkpoint(found.content, parts());
   if (state_.data_hash != data_.hash) {
     spdlog::warn("the data set has changed since the checkpoint; the order of tracks with it");
+    // It may be smaller; the epoch is over then.
+    state_.cursor = std::min(state_.cursor, task_->samples_per_epoch());
   }
   spdlog::info("resuming at step {}, epoch {}, from {}", state_.step, state_.epoch + 1,
                found.folder.string());
@@ -77,6 +80,12 @@ std::optional<nn::FoundCheckpoint> TrainingRun::find_start() {
   }
   if (found) {
     resume_from(*found);
+    try {
+      nn::restore_links(run_->checkpoints(), state_.step, state_.best_step);
+    } catch (const Error& error) {
+      if (!is_disk_error(error)) throw;
+      spdlog::warn("{}", error.what());
+    }
   } else {
     task_->initialize(static_cast<std::uint64_t>(config_.train.seed));
     if (!options_.init_from.empty()) {

@@ -1,11 +1,18 @@
 #include "apps/support/log.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
 #include <memory>
+#include <mutex>
 
 namespace onpa::apps {
 namespace {
@@ -31,12 +38,40 @@ std::unique_ptr<spdlog::pattern_formatter> formatter_of(const std::string& patte
   return formatter;
 }
 
+class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t text;
+    formatter_->format(message, text);
+    write_stderr({text.data(), text.size()});
+  }
+  void flush_() override {}
+};
+
+constexpr int kPatienceMs = 200;
+// A pipe that can be written to at all takes this much at once.
+constexpr std::size_t kPieceBytes = 4096;
+
 }  // namespace
+
+void write_stderr(std::string_view text) {
+  static std::atomic<bool> stuck{false};
+  while (!text.empty()) {
+    pollfd target{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    const int ready = poll(&target, 1, stuck ? 0 : kPatienceMs);
+    if (ready < 0 && errno == EINTR) continue;
+    stuck = ready == 0;
+    if (ready == 0) return;
+    const ssize_t done = write(STDERR_FILENO, text.data(), std::min(text.size(), kPieceBytes));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return;
+    text.remove_prefix(static_cast<std::size_t>(done));
+  }
+}
 
 void set_up_log(bool quiet) {
   auto formatter = formatter_of("onpa: %*%v");
-  auto logger =
-      std::make_shared<spdlog::logger>("onpa", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>("onpa", std::make_shared<StderrSink>());
   logger->set_formatter(std::move(formatter));
   logger->set_level(quiet ? spdlog::level::warn : spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));

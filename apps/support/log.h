@@ -4,12 +4,18 @@
 #include <spdlog/spdlog.h>
 
 #include <filesystem>
+#include <string_view>
 
 namespace onpa::apps {
 
 /// Sends spdlog to stderr as "onpa: message" ("onpa: warning: message"); `quiet` keeps warnings
 /// and errors only.
 void set_up_log(bool quiet);
+
+/// Writes to stderr. Whoever reads it may be slow or gone, and must not stop a run: what a full
+/// pipe, or a terminal that is held, does not take within a fifth of a second is lost, and so is
+/// what follows until it takes something again.
+void write_stderr(std::string_view text);
 
 /// For a rank that does not speak for all: from now on only errors reach stderr, as "onpa: rank 7:
 /// error: message".

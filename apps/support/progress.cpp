@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "apps/support/log.h"
+
 namespace onpa::apps {
 namespace {
 
@@ -33,11 +35,6 @@ std::size_t terminal_columns() {
   winsize size{};
   if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   return 80;
-}
-
-void write_stderr(const std::string& text) {
-  // A log that nobody reads any more must not stop a run.
-  if (write(STDERR_FILENO, text.data(), text.size()) < 0) return;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "dist/mpi.h"
+#include "dist/mpi/launcher.h"
 #include "dist/mpi/notes.h"
 #include "dist/mpi/transport.h"
 #include "dist/queued_comm.h"
@@ -18,6 +19,7 @@ class MpiComm : public detail::QueuedComm {
   std::vector<Note> take_notes() override { return notes_.take(); }
 
   void abort(int code) override {
+    mpi::end_launcher_if_it_hangs();
     MPI_Abort(comm_, detail::valid_code(code));
     std::_Exit(detail::valid_code(code));
   }

@@ -37,7 +37,7 @@ enum class FaultSite {
   kLoader,      // a sample is about to be loaded, by any thread
   // Where the CPU takes steps through autograd:
   kLoss,      // this rank's loss of a pass is there
-  kGradient,  // a step's gradients are whole, and not yet added up over ranks
+  kGradient,  // backward is about to begin with this gradient of the loss
   kWeights,   // the weights have just been updated
 };
 
@@ -45,7 +45,7 @@ enum class FaultSite {
 enum class Spoil {
   kNone,
   kNan,    // make one NaN
-  kNudge,  // change one a little
+  kNudge,  // change one by a thousandth
 };
 
 /// One branch unless ONPA_FAULT names a site. When the named one is come by for the N-th time, the

@@ -19,6 +19,28 @@ def other_settings(t):
         t.clean("a")
 
 
+@fault("resumed with other rows in the data set", "goes on; says that the data set has changed", "0")
+def other_data(t):
+    t.dense_data()
+    t.dense_data("more", 480)
+    t.dense_data("fewer", 300)
+    for data in ("more", "fewer"):
+        t.tries += 1
+        t.forget("a")
+        t.code(t.run(*t.dense("a", "train.max_steps=10")), 0)
+        result = t.run(*t.dense("a", data=data))
+        t.code(result, 0)
+        t.says(result, "the data set has changed")
+    # In the middle of an epoch, at a place that the smaller set does not have.
+    t.tries += 1
+    t.forget("a")
+    t.code(t.run(*t.dense("a", "train.max_steps=19")), 0)
+    t.dense_data("tiny", 100)
+    result = t.run(*t.dense("a", data="tiny"))
+    t.code(result, 0, 65, 78)
+    t.says(result, "the data set")
+
+
 @fault("the same run with 0, 1, 4 and 16 loader threads, 1 and 2 compute threads, and again", "same bits", "0")
 def threads(t):
     t.audio_data()

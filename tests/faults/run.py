@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import REGISTRY, Failed, Skipped, Test, Tools, quick_parent  # noqa: E402
 
 GROUPS = ("checkpoints", "power_loss", "signals", "crashes", "limits", "values", "tracks", "settings",
-          "surroundings", "resume")
+          "surroundings", "resume", "ranks")
 
 
 def load_groups() -> None:

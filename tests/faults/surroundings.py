@@ -116,6 +116,24 @@ def no_reader(t):
         t.same_run("whole", "a", target)
 
 
+@fault("stderr is a pipe that is full and that nobody reads", "lines are lost, training goes on: same bits", "0")
+def full_pipe(t):
+    t.dense_data()
+    # Some 100 kB of lines; a pipe takes 64.
+    args = lambda run: t.dense(run, "train.epochs=150", "train.checkpoint_epochs=50", "train.checkpoint_steps=0",
+                               "train.eval_epochs=50")
+    t.whole(args("whole"))
+    t.tries += 1
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as pipe:
+        job = t.start(*args("a"), stdout=subprocess.DEVNULL, stderr=pipe)
+    result = t.end(job, 30)
+    t.code(result, 0)
+    t.check(len(os.read(reader, 1 << 20)) > 60000, "the pipe was never full")
+    os.close(reader)
+    t.same_run("whole", "a")
+
+
 @fault("no terminal, a terminal, TERM=dumb, COLUMNS=20, NO_COLOR", "same bits; plain lines without a terminal, none "
        "wider than the columns with one", "0")
 def terminals(t):

@@ -1,7 +1,67 @@
 """Values that are not finite."""
+import json
 import struct
 
-from harness import fault
+from harness import fault, metrics
+
+
+@fault("a loss or a gradient is NaN once", "the step is skipped, said and counted; weights stay finite", "0")
+def one_step(t):
+    t.dense_data()
+    whole = t.whole(t.dense_autograd("whole"))
+    for site in ("loss", "gradient"):
+        for step in t.some(range(1, 41), 2):
+            t.tries += 1
+            t.forget("a")
+            result = t.run(*t.dense_autograd("a"), env={"ONPA_FAULT": f"{site}:{step}:nan"})
+            t.code(result, 0)
+            t.says(result, f"warning: step {step}: loss", "step skipped")
+            t.check(result.err.count("step skipped") == 1, result.err)
+            state = json.loads((t.folder / "a/checkpoints/last/state.json").read_text())
+            t.check(state["nonfinite_total"] == 1, state)
+            ours, theirs = metrics(whole), metrics(t.folder / "a")
+            t.check(ours[:step - 1] == theirs[:step - 1], "the steps before differ")
+            t.check(len(ours) == len(theirs), "lines of metrics")
+            t.clean("a")
+
+
+@fault("losses or gradients are NaN from a step on", "stops after train.max_nonfinite steps; the newest checkpoint is "
+       "finite and from before; without the fault: same bits as a run that never had it", "80, then 0")
+def every_step(t):
+    t.dense_data()
+    args = lambda run: t.dense_autograd(run, "train.max_nonfinite=3", "train.checkpoint_epochs=0")
+    t.whole(args("whole"))
+    for site in ("loss", "gradient"):
+        for step in t.some(range(8, 35), 1):
+            t.tries += 1
+            t.forget("a")
+            result = t.run(*args("a"), env={"ONPA_FAULT": f"{site}:{step}+:nan"})
+            t.code(result, 80)
+            t.says(result, f"the last one step {step + 2}", "diverged")
+            t.clean("a")
+            t.check(not (t.folder / "a/checkpoints" / f"step_{step + 2:08d}").exists())
+            if any((t.folder / "a/checkpoints" / f"step_{s:08d}").exists() for s in (step, step + 1)):
+                continue  # it goes on after a step that was skipped for good
+            t.resume(args("a"), "whole", "a", site, step)
+
+
+@fault("the weights become NaN", "stops; nothing is saved over the last finite checkpoint; without the fault: same bits",
+       "80, then 0")
+def weights(t):
+    t.dense_data()
+    args = lambda run: t.dense_autograd(run, "train.max_nonfinite=5")
+    t.whole(args("whole"))
+    for step in t.some(range(8, 40), 3):
+        t.tries += 1
+        t.forget("a")
+        result = t.run(*args("a"), env={"ONPA_FAULT": f"weights:{step}:nan"})
+        t.code(result, 80)
+        t.says(result, "diverged")
+        newest = t.folder / "a/checkpoints/last"
+        t.check(int(newest.readlink().name[5:]) < step, newest.readlink(), step)
+        t.check(t.run_tool("find", text=f"{t.folder / 'a/checkpoints'}\n").stdout.split()[0] ==
+                str(int(newest.readlink().name[5:])), "the newest is not finite")
+        t.resume(args("a"), "whole", "a", step)
 
 
 def wav_of_floats(samples) -> bytes:

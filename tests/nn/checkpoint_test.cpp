@@ -113,7 +113,9 @@ TEST(Checkpoint, LinksThatAKillHasLeftBehindAreRestored) {
   mark_best(folder.path(), 10);
   fs::remove(folder / "last");
   fs::create_symlink("step_00000020", folder / "last");
+  fs::create_symlink("step_00000030", folder / ".tmp-last-1-1");
   restore_links(folder.path(), 30, 20);
+  EXPECT_FALSE(fs::is_symlink(folder / ".tmp-last-1-1"));
   EXPECT_EQ(fs::read_symlink(folder / "last"), "step_00000030");
   EXPECT_EQ(fs::read_symlink(folder / "best"), "step_00000020");
   restore_links(folder.path(), 30, 25);  // of which there is no checkpoint
