@@ -1,6 +1,8 @@
 // Several ranks train what one does. Here they are threads of this process.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -124,6 +126,106 @@ TEST_F(TrainRanks, AccumulationReducesOnceAStep) {
       testing::small_passt({"train.accumulate=3", "train.batch_size=6", "train.epochs=2"}));
 }
 
+// The Comm of a rank that hears of its all_reduces of `dtype`, `length` long if that is above 0.
+class HeardComm : public dist::Comm {
+ public:
+  using Hear = std::function<void(int call, const Tensor& x)>;
+  HeardComm(dist::Comm& inner, DType dtype, std::int64_t length)
+      : Comm(inner.rank(), inner.size()), inner_(inner), dtype_(dtype), length_(length) {}
+  Hear before, after;
+
+  void send_note(int to, const std::string& text) override { inner_.send_note(to, text); }
+  std::vector<dist::Note> take_notes() override { return inner_.take_notes(); }
+  void abort(int code) override { inner_.abort(code); }
+
+ protected:
+  dist::Work start(dist::Collective c) override {
+    using Kind = dist::Collective::Kind;
+    if (c.kind == Kind::kBroadcast) return inner_.start_broadcast(c.in, c.root);
+    if (c.kind == Kind::kAllGather) return inner_.start_all_gather(c.in, c.out);
+    if (c.kind == Kind::kReduceScatter) return inner_.start_reduce_scatter(c.in, c.out, c.op);
+    if (c.kind == Kind::kBarrier) {
+      inner_.barrier();
+      return {};
+    }
+    if (c.in.dtype() != dtype_ || (length_ > 0 && c.in.numel() != length_)) {
+      return inner_.start_all_reduce(c.in, c.op);
+    }
+    if (before) before(calls_, c.in);
+    inner_.all_reduce(c.in, c.op);
+    if (after) after(calls_, c.in);
+    ++calls_;
+    return {};
+  }
+
+ private:
+  dist::Comm& inner_;
+  DType dtype_;
+  std::int64_t length_;
+  int calls_ = 0;
+};
+
+// A micro-batch more costs no collective.
+TEST_F(TrainRanks, MicroBatchesShareOneReduction) {
+  std::vector<std::uint64_t> calls;
+  for (const char* accumulate : {"train.accumulate=1", "train.accumulate=3"}) {
+    const TrainOptions o =
+        options("dense", "calls" + std::to_string(calls.size()),
+                testing::small_dense({accumulate, "train.max_steps=3", "train.hash_steps=0"}));
+    const data::DataSet data = data::DataSet::load(o.data);
+    dist::run_local(2, [&](dist::Comm& comm) {
+      Ranks ranks(comm);
+      EXPECT_EQ(train(o, data, ranks), 0);
+      if (comm.rank() == 0) calls.push_back(comm.calls().count);
+    });
+  }
+  EXPECT_EQ(calls[0], calls[1]);
+}
+
+TEST_F(TrainRanks, WeightsThatComeApartEndTheJobAndAreNotSaved) {
+  const TrainOptions o = options(
+      "dense", "apart", testing::small_dense({"train.hash_steps=5", "train.checkpoint_steps=4"}));
+  const data::DataSet data = data::DataSet::load(o.data);
+  std::vector<std::string> texts(3);
+  dist::run_local(3, [&](dist::Comm& comm) {
+    HeardComm heard(comm, DType::kF32, 0);
+    heard.after = [&](int call, const Tensor& gradient) {  // of one bucket, so one a step
+      if (call == 6 && comm.rank() == 1) gradient.data<float>()[0] += 1;
+    };
+    Ranks ranks(heard);
+    try {
+      train(o, data, ranks);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kDevice);
+      texts[static_cast<std::size_t>(comm.rank())] = error.what();
+    }
+  });
+  for (const std::string& text : texts) {
+    EXPECT_EQ(text.find("rank 1: not the weights of the other ranks at step 8"), 0u) << text;
+  }
+  EXPECT_EQ(testing::last_step(path("apart")), 4);
+}
+
+// The loss of one rank is not finite in one step: none learns from it.
+TEST_F(TrainRanks, WhatIsNotFiniteOnOneRankIsSkippedByAll) {
+  const TrainOptions o = options("dense", "skipped", testing::small_dense({"train.max_steps=8"}));
+  const data::DataSet data = data::DataSet::load(o.data);
+  dist::run_local(3, [&](dist::Comm& comm) {
+    HeardComm heard(comm, DType::kF64, 2);
+    heard.before = [&](int call, const Tensor& sums) {
+      if (call == 4 && comm.rank() == 2) sums.data<double>()[0] = std::nan("");
+    };
+    Ranks ranks(heard);
+    EXPECT_EQ(train(o, data, ranks), 0);  // which compares the weights before it saves them
+  });
+  std::istringstream in(testing::read_bytes(path("skipped") / "metrics.jsonl"));
+  int line = 0;
+  for (std::string text; std::getline(in, text) && line < 8; ++line) {
+    EXPECT_EQ(nlohmann::json::parse(text)["loss"].is_null(), line == 4) << text;
+  }
+  EXPECT_EQ(line, 8);
+}
+
 TEST_F(TrainRanks, ResumesAtAnyNumberOfRanks) {
   const auto set = testing::small_passt({"train.epochs=2"});
   auto part = set;
@@ -190,6 +292,19 @@ TEST_F(TrainRanks, RefuseToStartIfTheyDisagree) {
     EXPECT_NE(end.text.find("rank 0 differs"), std::string::npos) << end.text;
   }
   EXPECT_FALSE(fs::exists(path("differ")));
+}
+
+TEST_F(TrainRanks, AllDivergeTogether) {
+  const auto wild = [](int) {
+    return options("dense", "diverged",
+                   testing::small_dense({"train.lr=10", "optim.kind=sgd", "optim.momentum=0.99",
+                                         "data.standardize_target=false", "train.max_nonfinite=3",
+                                         "train.epochs=500", "schedule.kind=constant"}));
+  };
+  for (const Ended& end : ends_of(3, wild, path("rows"))) {
+    EXPECT_EQ(end.code, ExitCode::kDiverged);
+    EXPECT_FALSE(end.elsewhere);
+  }
 }
 
 TEST_F(TrainRanks, WhatTheFirstCannotDoEndsAll) {
