@@ -153,6 +153,7 @@ class NcclComm : public Comm {
     const DType dtype = c.in.dtype();
     ONPA_CHECK(dtype != DType::kI32, "rank ", rank(), ": ", c.name(),
                ": want f32, f64, bf16 or i64");
+    ONPA_CHECK(c.kind != Kind::kShift, "rank ", rank(), ": ", c.name(), ": on the CPU only");
     if (c.in.numel() == 0) return {};
     auto work = std::make_shared<NcclWork>(shared_, std::move(c));
     if (grouping_) {
@@ -174,9 +175,14 @@ class NcclComm : public Comm {
         return control_.start_broadcast(c.in, c.root);
       case Kind::kAllGather:
         return control_.start_all_gather(c.in, c.out);
-      default:
+      case Kind::kReduceScatter:
         return control_.start_reduce_scatter(c.in, c.out, c.op);
+      case Kind::kShift:
+        return control_.start_shift(c.in, c.out);
+      case Kind::kBarrier:
+        break;
     }
+    fail(ExitCode::kInternal, c.name(), ": has no tensors");
   }
 
   void queue(const Works& works) {

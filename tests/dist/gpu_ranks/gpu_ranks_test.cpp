@@ -235,6 +235,8 @@ TEST(GpuRanks, TrainInBf16) {
 TEST(GpuRanks, Refusals) {
   const Tensor wrong = Tensor::empty({3}, DType::kI32, DeviceKind::kCuda);
   EXPECT_THROW(gpus->all_reduce(wrong), Error);
+  const Tensor x = Tensor::empty({3}, DType::kF32, DeviceKind::kCuda);
+  EXPECT_THROW(gpus->shift(x, Tensor::empty({3}, DType::kF32, DeviceKind::kCuda)), Error);
   gpus->begin_group();
   EXPECT_THROW(gpus->begin_group(), Error);
   gpus->end_group();
