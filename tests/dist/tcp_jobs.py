@@ -81,12 +81,12 @@ def gpu_ends(program: str) -> int:
         "kill": ([75, -9, 75], {}),
         "disagree": ([70] * 3, {0: disagree, 1: disagree, 2: disagree}),
         "disagree_late": ([84] * 3, {0: "NCCL, a collective: invalid usage"}),
-        "absent": ([82] * 3, {0: "NCCL, starting: the other ranks were not reached within 2 s"}),
+        "absent": ([82] * 2, {0: "NCCL, starting: the other ranks were not reached within 2 s"}),
         "no_such_gpu": ([84] * 3, {2: "it is number 2 there and wants GPU 2, but sees 2 only"}),
         "same_gpu": ([84] * 3, {1: "ranks 0 and 1 would share GPU 0000:17:00.0 of "}),
         "gpu_gone": ([75] * 3, {0: lost, 2: lost}),
     }
-    return sum(check(way, job(program, [(r, 3) for r in range(3)], way), codes, words)
+    return sum(check(way, job(program, [(r, len(codes)) for r in range(len(codes))], way), codes, words)
                for way, (codes, words) in ways.items())
 
 
