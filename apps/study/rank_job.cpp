@@ -33,7 +33,7 @@ int number_in_environment(const char* name, int otherwise) {
 
 void say(int rank, const std::string& message) {
   const std::string who = rank > 0 ? "rank " + std::to_string(rank) + ": " : "";
-  std::fprintf(stderr, "onpa: %s%s\n", who.c_str(), message.c_str());
+  write_stderr("onpa: " + who + message + "\n");
 }
 
 // What the launch takes the exit code of.

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 
 #include "apps/support/log.h"
@@ -168,7 +167,7 @@ void StallWatch::stalled() {
 void StallWatch::end(const std::string& message) {
   const std::string who = comm_.size() > 1 ? fmt::format("rank {}: ", comm_.rank()) : "";
   spdlog::debug("{}", message);
-  std::fprintf(stderr, "onpa: %s%s\n", who.c_str(), message.c_str());
+  write_stderr("onpa: " + who + message + "\n");  // which a full pipe does not hold up
   const int code = static_cast<int>(ExitCode::kStalled);
   if (comm_.size() > 1) {
     try {

@@ -30,6 +30,7 @@ constexpr std::array<Fatal, 5> kSignals = {{{SIGSEGV, "SIGSEGV, a bad address"},
 constexpr int kMostCalls = 64;
 constexpr std::size_t kStackBytes = 64 << 10;  // a stack that overflowed is of no use
 std::atomic<int> unfinished{0};
+char who[48] = "onpa: ";  // with the rank, if this is one of several
 
 void say(const char* text) {
   if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;
@@ -37,7 +38,8 @@ void say(const char* text) {
 
 // Only what may be called in a handler.
 void on_crash(int number) {
-  say("onpa: died of ");
+  say(who);
+  say("died of ");
   for (const Fatal& fatal : kSignals) {
     if (fatal.number == number) say(fatal.name);
   }
@@ -62,7 +64,8 @@ void on_crash(int number) {
 
 void on_exit_call(int code, void*) {
   if (code != 0 || unfinished.load() == 0) return;
-  say("onpa: exit(0) was called in the middle of the work, which is not done\n");
+  say(who);
+  say("exit(0) was called in the middle of the work, which is not done\n");
   _exit(static_cast<int>(ExitCode::kInternal));
 }
 
@@ -77,6 +80,9 @@ void keep_standard_streams() {
 }
 
 void report_crashes() {
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  if (rank == nullptr && std::getenv("WORLD_SIZE") != nullptr) rank = std::getenv("RANK");
+  if (rank != nullptr) std::snprintf(who, sizeof who, "onpa: rank %.20s: ", rank);
 #if !defined(__SANITIZE_ADDRESS__)  // which has its own report
   std::set_terminate(on_terminate);
   void* first[1];
