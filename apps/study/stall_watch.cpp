@@ -9,6 +9,7 @@
 
 #include "apps/support/log.h"
 #include "apps/support/stop_signal.h"
+#include "kernels/cpu/job_count.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {
@@ -44,6 +45,12 @@ int turn(const RankPlace& mine, int rank, int size, const std::map<int, RankPlac
                          std::all_of(places.begin(), places.end(),
                                      [&](const auto& other) { return other.second.calls == most; });
   return all_alike && rank == 0 ? 0 : 1 + rank;
+}
+
+// `own` are the phases and steps of this rank. A kernel on the CPU is progress too: a pass over a
+// large batch is no stall.
+std::uint64_t changes_of(const std::atomic<std::uint64_t>& own) {
+  return own.load(std::memory_order_relaxed) + kernels::job_count();
 }
 
 }  // namespace
@@ -108,14 +115,14 @@ bool StallWatch::tick(double seconds) {
 void StallWatch::work() {
   const double longest = comm_.size() > 1 ? kLongestTick : kTickOfOneRank;
   const double step = seconds_ > 0 ? std::min(longest, seconds_ / 10) : longest;
-  std::uint64_t seen = changes_.load();
+  std::uint64_t seen = changes_of(changes_);
   double idle = 0;
   for (Clock::time_point last = Clock::now(); tick(step);) {
     const Clock::time_point now = Clock::now();
     // A process that was stopped, or got no core, could make no progress either.
     const double passed = std::min(Seconds(now - last).count(), 2 * step);
     last = now;
-    const std::uint64_t changes = changes_.load();
+    const std::uint64_t changes = changes_of(changes_);
     idle = changes == seen ? idle + passed : 0;
     seen = changes;
     if (comm_.size() > 1 && idle > kLostSeconds) hear_of_losses();
@@ -140,11 +147,11 @@ void StallWatch::hear_of_losses() {
 
 // Until `enough`, progress (then true) or the time is over.
 bool StallWatch::wait_for_change(double seconds, const std::function<bool()>& enough) {
-  const std::uint64_t before = changes_.load();
+  const std::uint64_t before = changes_of(changes_);
   const Clock::time_point until =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(Seconds(seconds));
   while (Clock::now() < until && !(enough && enough())) {
-    if (!tick(0.02) || changes_.load() != before) return true;
+    if (!tick(0.02) || changes_of(changes_) != before) return true;
   }
   return false;
 }

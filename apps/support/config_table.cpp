@@ -119,7 +119,7 @@ void add_train(TableBuilder& t, TrainSettings& s) {
   t.number("max_nonfinite", s.max_nonfinite, 1, kMaxCount,
            "steps in a row with a loss that is not finite, after which a run has diverged");
   t.number("stall_seconds", s.stall_seconds, 0, 1e9,
-           "a run ends if it is in one pass, evaluation batch or checkpoint for so long; 0: never");
+           "a run that gets nowhere for so long ends; 0: never");
   t.number("hash_steps", s.hash_steps, 0, kMaxCount,
            "several ranks: steps between comparisons of their weights; 0: at checkpoints only");
 }

@@ -12,8 +12,13 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cpu/job_count.h"
+
 namespace onpa::kernels {
 namespace {
+
+// Threads may lose each other's counts, which costs less than to keep them.
+std::atomic<std::uint64_t> jobs{0};
 
 thread_local bool inside_parallel = false;
 
@@ -173,9 +178,14 @@ void set_thread_count(int n) {
   if (n != thread_count()) pool() = std::make_unique<Pool>(std::max(1, n));
 }
 
+std::uint64_t job_count() {
+  return jobs.load(std::memory_order_relaxed);
+}
+
 void parallel_for(std::int64_t n, std::int64_t grain,
                   const std::function<void(std::int64_t, std::int64_t)>& body) {
   if (n <= 0) return;
+  jobs.store(jobs.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   grain = std::max<std::int64_t>(1, grain);
   const int threads = inside_parallel ? 1 : thread_count();
   if (threads == 1 || n <= grain) {

@@ -7,6 +7,8 @@
 
 #include "apps/study/stall_watch.h"
 #include "dist/local.h"
+#include "kernels/cpu/job_count.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {
@@ -83,6 +85,13 @@ TEST(StallMessage, NamesThoseWhoHaveNotCome) {
       waiting_message(mine, 1, 4, places, 5),
       "stalled: no progress for 5 s at step 2, in all_reduce; last collective: barrier; rank 2 "
       "has not come: at step 2, in load; rank 3 has not come: it does not answer");
+}
+
+// What the watch takes for progress within a long pass.
+TEST(JobCount, GrowsWithEachKernel) {
+  const std::uint64_t before = kernels::job_count();
+  kernels::parallel_for(3, 1, [](std::int64_t, std::int64_t) {});
+  EXPECT_GT(kernels::job_count(), before);
 }
 
 }  // namespace
