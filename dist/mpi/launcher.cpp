@@ -32,6 +32,13 @@ bool ends_within(int process, int milliseconds) {
 // In a child of a process with threads: system calls alone.
 [[noreturn]] void watch(int process) {
   setsid();
+  // Pipes and sockets that this holds open would make mpirun take the rank for alive.
+  const auto kept = static_cast<unsigned>(process);
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (stream != process) close(stream);
+  }
+  if (kept > 0) syscall(SYS_close_range, 0U, kept - 1, 0U);
+  syscall(SYS_close_range, kept + 1, ~0U, 0U);
   int patience = kPatienceMs;
   for (const int number : {SIGINT, SIGINT, SIGKILL}) {
     if (ends_within(process, patience)) break;
