@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "apps/study/optimizer_parts.h"
 #include "apps/support/stop_signal.h"
 #include "tensor/autograd.h"
 #include "tensor/io/fault.h"
@@ -110,6 +111,11 @@ std::vector<StepResult> CpuSteps::take(std::int64_t limit) {
                                           1.0f / static_cast<float>(passes));
     float& weight = parts_.params.data().data<float>()[0];
     weight = static_cast<float>(spoiled(io::FaultSite::kWeights, weight));
+  }
+  if (ddp_ && std::isfinite(*out.grad_norm)) {
+    parts_.phase("all_gather");
+    const PhaseScope scope("all_gather");
+    gather_parameters(parts_.ranks->comm(), parts_.optimizer, parts_.params);
   }
   out.updated = std::isfinite(*out.grad_norm);
   out.loss /= static_cast<double>(passes);

@@ -5,6 +5,7 @@
 #include <exception>
 #include <utility>
 
+#include "apps/study/optimizer_parts.h"
 #include "apps/support/stop_signal.h"
 #include "kernels/error.h"
 #include "kernels/step_state.h"
@@ -217,6 +218,7 @@ void DeviceSteps::queue_update(double lr, std::int64_t passes) {
       const MemoryCategory category("optimizer");
       if (!ddp_) parts_.params.finish_grad();
       parts_.optimizer.queue_step(state_, squares_, 1.0f / static_cast<float>(passes));
+      if (gpus_) gather_parameters(*gpus_, parts_.optimizer, parts_.params);
     });
   }
   const kernels::StepState state = {

@@ -118,14 +118,15 @@ TrainState TrainState::from_json(const std::string& text) {
 }
 
 nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts& parts,
-                                      const ModelCard& card, const Config& config) {
+                                      const Moments& moments, const ModelCard& card,
+                                      const Config& config) {
   nn::CheckpointContent content;
   content.step = state.step;
   append_views(parts.params, parts.params.data(), "", content.tensors["model"]);
   content.metadata["model"] = card.metadata();
   content.metadata["model"]["weights"] = "as of step " + std::to_string(state.step) + kSelection;
   io::NamedTensors& optim = content.tensors["optim"];
-  for (const auto& [name, buffer] : parts.optimizer.state()) {
+  for (const auto& [name, buffer] : moments) {
     append_views(parts.params, buffer, name + ".", optim);
   }
   content.metadata["optim"]["step_count"] = std::to_string(parts.optimizer.step_count());
@@ -141,7 +142,8 @@ nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts&
   return content;
 }
 
-TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainParts& parts) {
+TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainParts& parts,
+                              const Moments& moments) {
   const auto text = content.text.find(kStateFile);
   if (text == content.text.end()) {
     fail(ExitCode::kBadCheckpoint, "the checkpoint has no ", kStateFile);
@@ -150,12 +152,12 @@ TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainP
   const Sources model = by_name(file_of(content, "model"));
   const Sources optim = by_name(file_of(content, "optim"));
   check_views(parts.params, "", model);
-  for (const auto& [name, buffer] : parts.optimizer.state()) {
+  for (const auto& [name, buffer] : moments) {
     check_views(parts.params, name + ".", optim);
   }
   const std::int64_t step_count = count_of(content, "optim", "step_count");
   copy_views(parts.params, parts.params.data(), "", model);
-  for (const auto& [name, buffer] : parts.optimizer.state()) {
+  for (const auto& [name, buffer] : moments) {
     copy_views(parts.params, buffer, name + ".", optim);
   }
   parts.optimizer.set_step_count(step_count);
@@ -179,11 +181,11 @@ void restore_weights(const io::NamedTensors& tensors, const FlatParams& params) 
 }
 
 void broadcast_state(const Ranks& ranks, FlatParams& params, nn::Optimizer& optimizer,
-                     nn::AveragedParams* average) {
+                     const Moments& moments, nn::AveragedParams* average) {
   dist::Comm& comm = ranks.comm();
   comm.broadcast(params.data());
   params.refresh_compute();
-  for (const auto& [name, buffer] : optimizer.state()) comm.broadcast(buffer);
+  share_moments(ranks, optimizer, params, moments);
   if (average != nullptr) comm.broadcast(average->data());
   const Tensor counts = Tensor::from<std::int64_t>(
       {2}, {optimizer.step_count(), average != nullptr ? average->count() : 0});

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/study/model_card.h"
+#include "apps/study/optimizer_parts.h"
 #include "apps/study/ranks.h"
 #include "apps/support/config.h"
 #include "nn/checkpoint.h"
@@ -45,12 +46,16 @@ struct TrainParts {
   nn::AveragedParams* average = nullptr;  // null: none is kept
 };
 
-/// Tensors share memory with `parts`: save before the next step.
+/// Tensors share memory with `parts` and `moments`, those of all parameters: save before the next
+/// step.
 nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts& parts,
-                                      const ModelCard& card, const Config& config);
-/// Copies a checkpoint's weights and optimizer state into `parts`. Throws Error (kBadCheckpoint)
-/// naming the tensor that is missing or has another shape, before anything is changed.
-TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainParts& parts);
+                                      const Moments& moments, const ModelCard& card,
+                                      const Config& config);
+/// Copies a checkpoint's weights and step count into `parts`, its moments into `moments`. Throws
+/// Error (kBadCheckpoint) naming the tensor that is missing or has another shape, before anything
+/// is changed.
+TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainParts& parts,
+                              const Moments& moments);
 /// The same for the averaged weights; leaves `average` as it is if the checkpoint has none.
 void restore_average(const nn::CheckpointContent& content, const FlatParams& params,
                      nn::AveragedParams& average);
@@ -58,10 +63,10 @@ void restore_average(const nn::CheckpointContent& content, const FlatParams& par
 /// Copies weights alone into the parameters. Throws Error (kBadCheckpoint) as above.
 void restore_weights(const io::NamedTensors& tensors, const FlatParams& params);
 
-/// Gives all ranks the weights, the optimizer's state and the average (all of them have one, or
-/// none) of rank 0; on the CPU.
+/// Gives all ranks the weights, the optimizer's count and the average (all of them have one, or
+/// none) of rank 0, and of its `moments` what they are to keep; on the CPU.
 void broadcast_state(const Ranks& ranks, FlatParams& params, nn::Optimizer& optimizer,
-                     nn::AveragedParams* average);
+                     const Moments& moments, nn::AveragedParams* average);
 
 /// True if every parameter is finite.
 bool all_finite(const Tensor& tensor);

@@ -25,7 +25,8 @@ TrainingRun::TrainingRun(const TrainOptions& options, const data::DataSet& data,
       task_(config_.model.kind == "dense" ? make_dense_task(config_, data_, ranks.shard())
                                           : make_passt_task(config_, data_, {}, ranks.shard())),
       params_(task_->module().parameter_slots()),
-      optimizer_(config_.optimizer(), params_),
+      optimizer_(config_.optimizer(), params_,
+                 optimizer_shard(config_.train.shard_optimizer, ranks)),
       progress_(options.quiet || !ranks.first()) {}
 
 bool TrainingRun::out_of_steps() const {
@@ -102,24 +103,26 @@ bool TrainingRun::save() {
   ranks_.phase("checkpoint");
   bool finite = all_finite(params_.data()) && (!average_ || all_finite(average_->data()));
   for (const auto& [name, buffer] : optimizer_.state()) finite = finite && all_finite(buffer);
-  if (!finite) {
+  if (ranks_.any(!finite)) {
     fail(ExitCode::kDiverged, "diverged: weights or moments are not finite at step ", state_.step,
          "; nothing was saved over the last checkpoint");
   }
   const double epochs = static_cast<double>(state_.samples) /
                         static_cast<double>(std::max<std::int64_t>(1, task_->samples_per_epoch()));
   state_.hours_per_epoch = epochs > 0 ? state_.train_seconds / epochs / 3600 : 0;
-  ranks_.on_first([this] { write_checkpoint(); });
+  const Moments moments = gather_moments(ranks_, optimizer_, params_);
+  ranks_.on_first([&] { write_checkpoint(moments); });
   save_failed_ = ranks_.any(save_failed_);
   if (!save_failed_) changed_ = false;
   ranks_.progress(state_.step);
   return !save_failed_;
 }
 
-void TrainingRun::write_checkpoint() {
+void TrainingRun::write_checkpoint(const Moments& moments) {
   flush_log(false);  // a checkpoint must not outlive the metrics that led to it
   try {
-    nn::CheckpointContent content = make_checkpoint(state_, parts(), task_->card(), config_);
+    nn::CheckpointContent content =
+        make_checkpoint(state_, parts(), moments, task_->card(), config_);
     if (const std::string lines = metrics_->unwritten(); !lines.empty()) {
       content.text[kUnwrittenMetrics] = lines;
     }

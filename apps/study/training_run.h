@@ -31,10 +31,10 @@ class TrainingRun {
  private:
   // training_start.cpp: a checkpoint, given weights or fresh ones, on all ranks
   void begin();
-  std::optional<nn::FoundCheckpoint> find_start();
-  void resume_from(const nn::FoundCheckpoint& found);
+  std::optional<nn::FoundCheckpoint> find_start(const Moments& moments);
+  void resume_from(const nn::FoundCheckpoint& found, const Moments& moments);
   void check_same_model(const nn::FoundCheckpoint& found) const;
-  void share_start();
+  void share_start(const Moments& moments);
   void choose_device();
   void start_files(const std::string& unwritten_metrics);
 
@@ -43,7 +43,7 @@ class TrainingRun {
   void close_epoch();
   void check_same_weights();
   bool save();
-  void write_checkpoint();
+  void write_checkpoint(const Moments& moments);
   bool agree_to_stop();
   bool stopping() const;
   void flush_log(bool last);

@@ -39,9 +39,9 @@ void TrainingRun::check_same_model(const nn::FoundCheckpoint& found) const {
   if (!changed.empty()) spdlog::warn("settings changed since the checkpoint: {}", changed);
 }
 
-void TrainingRun::resume_from(const nn::FoundCheckpoint& found) {
+void TrainingRun::resume_from(const nn::FoundCheckpoint& found, const Moments& moments) {
   check_same_model(found);
-  state_ = restore_checkpoint(found.content, parts());
+  state_ = restore_checkpoint(found.content, parts(), moments);
   if (state_.data_hash != data_.hash) {
     spdlog::warn("the data set has changed since the checkpoint; the order of tracks with it");
     // It may be smaller; the epoch is over then.
@@ -65,7 +65,8 @@ void TrainingRun::choose_device() {
 }
 
 // Opens the run folder and finds the starting point: a checkpoint, given weights, or fresh ones.
-std::optional<nn::FoundCheckpoint> TrainingRun::find_start() {
+// The moments of the optimizer go to `moments`.
+std::optional<nn::FoundCheckpoint> TrainingRun::find_start(const Moments& moments) {
   run_.emplace(options_.run);
   if (ranks_.processes()) io::make_folders(run_->logs());
   std::vector<std::string> skipped;
@@ -79,7 +80,7 @@ std::optional<nn::FoundCheckpoint> TrainingRun::find_start() {
     fail(ExitCode::kBadCheckpoint, run_->folder().string(), ": no valid checkpoint to resume from");
   }
   if (found) {
-    resume_from(*found);
+    resume_from(*found, moments);
     try {
       nn::restore_links(run_->checkpoints(), state_.step, state_.best_step);
     } catch (const Error& error) {
@@ -100,11 +101,11 @@ std::optional<nn::FoundCheckpoint> TrainingRun::find_start() {
 }
 
 // All ranks go on from where rank 0 is.
-void TrainingRun::share_start() {
+void TrainingRun::share_start(const Moments& moments) {
   if (!ranks_.several()) return;
   state_ = TrainState::from_json(ranks_.broadcast_text(state_.to_json()));
   if (config_.average.kind != "none" && !average_) average_.emplace(params_);
-  broadcast_state(ranks_, params_, optimizer_, average_ ? &*average_ : nullptr);
+  broadcast_state(ranks_, params_, optimizer_, moments, average_ ? &*average_ : nullptr);
 }
 
 void TrainingRun::start_files(const std::string& unwritten) {
@@ -118,11 +119,15 @@ void TrainingRun::start_files(const std::string& unwritten) {
 void TrainingRun::begin() {
   check_same_job(ranks_, options_, data_);
   std::string unwritten;
-  ranks_.on_first([&] {
-    if (const auto found = find_start()) unwritten = unwritten_metrics(found->content);
-  });
-  if (ranks_.processes()) add_rank_log(RunDir::logs_of(options_.run), ranks_.rank());
-  share_start();
+  {
+    Moments moments;  // of all parameters; where they are kept in parts, until these are handed out
+    ranks_.on_first([&] {
+      moments = whole_moments(optimizer_, params_);
+      if (const auto found = find_start(moments)) unwritten = unwritten_metrics(found->content);
+    });
+    if (ranks_.processes()) add_rank_log(RunDir::logs_of(options_.run), ranks_.rank());
+    share_start(moments);
+  }
   choose_device();
   start_profile();
   state_.data = std::filesystem::absolute(options_.data).lexically_normal().string();

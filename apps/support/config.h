@@ -57,6 +57,7 @@ struct TrainSettings {
   double lr = 1e-5;
   std::string precision = "auto";  // on the GPU (auto: passt bf16, dense f32); the CPU has f32 only
   bool gemm_tuning = false;        // on the GPU
+  bool shard_optimizer = false;    // over several ranks
   std::string loss = "mse";
   double huber_delta = 1;
   std::int64_t seed = 1;

@@ -99,6 +99,8 @@ void add_train(TableBuilder& t, TrainSettings& s) {
   t.flag("gemm_tuning", s.gemm_tuning,
          "time ways to multiply matrices on a GPU and keep the fastest; runs may then differ in "
          "their last bits");
+  t.flag("shard_optimizer", s.shard_optimizer,
+         "several ranks: each keeps the optimizer's moments of a part of the weights alone");
   t.text("loss", s.loss, {"mse", "l1", "huber"}, "what is minimised");
   t.number("huber_delta", s.huber_delta, 1e-9, 1e9, "threshold of the Huber loss");
   t.number("seed", s.seed, 0, 9e15, "of initialisation, order, augmentation and dropout");

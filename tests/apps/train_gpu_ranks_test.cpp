@@ -108,6 +108,25 @@ TEST_F(TrainGpuRanks, PasstHasTheWeightsOfOneRank) {
                        small_passt({"train.precision=f32", "train.epochs=2", "train.lr=1e-3"}));
 }
 
+TEST_F(TrainGpuRanks, MomentsInPartsGiveTheSameBits) {
+  for (const std::string precision : {"f32", "bf16"}) {
+    const std::string whole = "whole_" + precision, parts = "parts_" + precision;
+    const auto with = [&](const char* shard) {
+      return dense({"train.precision=" + precision, shard, "train.max_steps=6"});
+    };
+    for (const auto& result : train(2, "dense", whole, with("train.shard_optimizer=false"))) {
+      ASSERT_EQ(result.code, 0) << result.err;
+    }
+    for (const auto& result : train(2, "dense", parts, with("train.shard_optimizer=true"))) {
+      ASSERT_EQ(result.code, 0) << result.err;
+    }
+    for (const char* file : {"model", "optim"}) {
+      EXPECT_TRUE(last_tensors(path(whole), file) == last_tensors(path(parts), file))
+          << precision << " " << file;
+    }
+  }
+}
+
 TEST_F(TrainGpuRanks, Bf16Trains) {
   for (const auto& result : train(2, "dense", "bf16", dense({"train.precision=bf16"}))) {
     EXPECT_EQ(result.code, 0) << result.err;

@@ -244,6 +244,45 @@ TEST_F(TrainRanks, ResumesAtAnyNumberOfRanks) {
   }
 }
 
+// Every element of the moments is worked out on one rank as it would be on all.
+TEST_F(TrainRanks, MomentsInPartsGiveTheSameBits) {
+  const auto with = [](std::vector<std::string> set, const std::string& more) {
+    set.push_back(more);
+    return set;
+  };
+  const auto passt = testing::small_passt({"train.max_steps=6", "optim.clip_norm=0.5"});
+  const auto dense = testing::small_dense({"optim.kind=sgd"});
+  for (const auto& [kind, set] : {std::pair("passt", passt), std::pair("dense", dense)}) {
+    const std::string whole = std::string("whole_") + kind, parts = std::string("parts_") + kind;
+    ASSERT_EQ(train_on(3, options(kind, whole, set)), 0);
+    ASSERT_EQ(train_on(3, options(kind, parts, with(set, "train.shard_optimizer=true"))), 0);
+    for (const char* file : {"model", "optim"}) {
+      EXPECT_TRUE(testing::last_tensors(path(whole), file) ==
+                  testing::last_tensors(path(parts), file))
+          << kind << " " << file;
+    }
+  }
+}
+
+TEST_F(TrainRanks, MomentsInPartsResumeAtAnyNumberOfRanks) {
+  const auto set = testing::small_passt({"train.epochs=2", "train.shard_optimizer=true"});
+  auto part = set, alone = set;
+  part.push_back("train.max_steps=3");
+  alone.push_back("train.shard_optimizer=false");
+  ASSERT_EQ(train_on(2, options("passt", "parts_straight", set)), 0);
+  for (const int size : {2, 1, 3}) {
+    const std::string run = "parts_resumed" + std::to_string(size);
+    ASSERT_EQ(train_on(2, options("passt", run, part)), 0);
+    ASSERT_EQ(train_on(size, options("passt", run, size == 1 ? alone : set)), 0);
+    EXPECT_LT(testing::weight_difference(path("parts_straight"), path(run)), kBound) << size;
+    EXPECT_LT(testing::weight_difference(path("parts_straight"), path(run), "optim"), kBound);
+    if (size == 2) {
+      EXPECT_TRUE(testing::last_weights(path("parts_straight")) ==
+                  testing::last_weights(path(run)));
+    }
+  }
+}
+
 TEST_F(TrainRanks, ManyRanksTrainAndEvaluate) {
   const auto set = testing::small_passt({"train.epochs=1", "train.batch_size=16"});
   expect_like_one_rank("passt", "many", {24}, set);
