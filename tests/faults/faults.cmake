@@ -24,9 +24,6 @@ foreach(group ${groups})
   add_test(NAME faults.${group} COMMAND ${fault_command} --group ${group})
   set_tests_properties(faults.${group} PROPERTIES LABELS faults-fast TIMEOUT 300)
 endforeach()
-if(NOT ONPA_SANITIZE)
-  set_tests_properties(faults.ranks PROPERTIES PROCESSORS 2)
-endif()
 # The command with all tests, for ./dev test faults.
 list(JOIN fault_command " " text)
 file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/faults.sh CONTENT "#!/bin/sh\nexec ${text} \"$@\"\n"

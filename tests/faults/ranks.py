@@ -342,7 +342,7 @@ def usr1(t):
 
 
 @fault("SIGTERM to mpirun", "mpirun gives its ranks a second; the newest checkpoint loads; resumed: same bits",
-       "1 or 143 (of mpirun), then 0", needs=NEEDS)
+       "1 or 143 (of mpirun), then 0", fast=False, needs=NEEDS)
 def term(t):
     t.dense_data()
     args = lambda name: t.dense(name, "train.epochs=40", "train.eval_epochs=10", "train.checkpoint_epochs=0",
