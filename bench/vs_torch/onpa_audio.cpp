@@ -125,7 +125,8 @@ Kind decode_epoch_kind() {
                     *set, rows,
                     data::LoaderOptions{.batch_size = 1,
                                         .workers = job.args.at("workers").get<int>(),
-                                        .cache_folder = {}});
+                                        .cache_folder = {},
+                                        .partners = {}});
                 const auto run = [set, loader, epoch = std::make_shared<std::uint64_t>(0)] {
                   loader->start_epoch((*epoch)++);
                   std::vector<float> samples_of_clips;
