@@ -27,6 +27,11 @@ constexpr std::array<Fatal, 5> kSignals = {{{SIGSEGV, "SIGSEGV, a bad address"},
                                             {SIGFPE, "SIGFPE, bad arithmetic"},
                                             {SIGILL, "SIGILL, an instruction of another CPU"},
                                             {SIGABRT, "SIGABRT"}}};
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitizerReports = true;
+#else
+constexpr bool kSanitizerReports = false;
+#endif
 constexpr int kMostCalls = 64;
 constexpr std::size_t kStackBytes = 64 << 10;  // a stack that overflowed is of no use
 std::atomic<int> unfinished{0};
@@ -83,7 +88,7 @@ void report_crashes() {
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
   if (rank == nullptr && std::getenv("WORLD_SIZE") != nullptr) rank = std::getenv("RANK");
   if (rank != nullptr) std::snprintf(who, sizeof who, "onpa: rank %.20s: ", rank);
-#if !defined(__SANITIZE_ADDRESS__)  // which has its own report
+  if (kSanitizerReports) return;
   std::set_terminate(on_terminate);
   void* first[1];
   backtrace(first, 1);  // loads what it needs, which a handler must not
@@ -95,7 +100,6 @@ void report_crashes() {
   // Not blocked while it runs, so that a crash in the handler ends the process too.
   action.sa_flags = static_cast<int>(SA_ONSTACK | SA_RESETHAND | SA_NODEFER);
   for (const Fatal& fatal : kSignals) sigaction(fatal.number, &action, nullptr);
-#endif
 }
 
 Unfinished::Unfinished() {

@@ -133,7 +133,8 @@ TEST_F(PasstRanks, MixTheSpectrogramsOfTheWholeBatch) {
       for (std::size_t b = 0; b < want.batches.size(); ++b) {
         EXPECT_TRUE(got.batches[b].mel == want.batches[b].mel) << b;
         EXPECT_TRUE(got.batches[b].target == want.batches[b].target) << b;
-        // Products of other shapes, and sums, round otherwise. Another patchout moves it by 6e-4 and more.
+        // Products of other shapes, and sums, round otherwise. Another patchout moves it by 6e-4
+        // and more.
         EXPECT_NEAR(got.losses[b], want.losses[b], 1e-6 * std::abs(want.losses[b])) << b;
       }
     }
