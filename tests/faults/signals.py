@@ -5,13 +5,23 @@ import time
 from harness import fault, last_step, metrics
 
 
-def stop_somewhere(t, args, run: str, number: int, longest: float):
+def whole_run(t):
+    """Makes the run that nothing disturbs; what starts another like it, and the seconds that one takes."""
+    t.dense_data()
+    args = lambda run: t.dense(run, "train.epochs=40", "train.eval_epochs=5", "train.checkpoint_steps=150",
+                               "train.checkpoint_epochs=0")
+    t.whole(args("whole"))
+    return args, t.run(*args("timed")).seconds
+
+
+def stop_somewhere(t, args, number: int, longest: float, times: int = 1):
     """Starts a run, lets it go for a random time, sends a signal; (result, seconds from signal to end)."""
     job = t.start(*args)
     job.wait_until_it_catches(number)
     time.sleep(t.rng.uniform(0, longest))
-    job.send(number)
     begin = time.monotonic()
+    for _ in range(times):
+        job.send(number)
     result = t.end(job)
     return result, time.monotonic() - begin
 
@@ -19,15 +29,11 @@ def stop_somewhere(t, args, run: str, number: int, longest: float):
 @fault("SIGUSR1, as a scheduler sends it before it takes the machine away, at a random time, again and again",
        "checkpoint of the last step taken, no line of metrics twice; resumed as often: same bits", "75")
 def usr1_at_random_times(t):
-    t.dense_data()
-    args = lambda run: t.dense(run, "train.epochs=40", "train.eval_epochs=5", "train.checkpoint_steps=150",
-                               "train.checkpoint_epochs=0")
-    t.whole(args("whole"))
-    whole_seconds = t.run(*args("timed")).seconds
+    args, whole_seconds = whole_run(t)
     wanted = 200 if t.exhaustive else 8
     chain = 0
     while t.tries < wanted:
-        result, _ = stop_somewhere(t, args("a"), "a", signal.SIGUSR1, whole_seconds / 4)
+        result, _ = stop_somewhere(t, args("a"), signal.SIGUSR1, whole_seconds / 4)
         if result.code == 0:  # the signal came after the last step
             t.same_run("whole", "a", "after", chain, "stops")
             t.forget("a")
@@ -49,28 +55,18 @@ def usr1_at_random_times(t):
 @fault("SIGTERM or SIGINT once, SIGTERM twice, at a random time",
        "ends within 3 s with a checkpoint of the last step; resumed: same bits", "75")
 def term_and_int(t):
-    t.dense_data()
-    args = lambda run: t.dense(run, "train.epochs=40", "train.eval_epochs=5", "train.checkpoint_steps=150",
-                               "train.checkpoint_epochs=0")
-    t.whole(args("whole"))
-    whole_seconds = t.run(*args("timed")).seconds
+    args, whole_seconds = whole_run(t)
     ways = [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)] * (10 if t.exhaustive else 1)
     while ways:
         number, times = ways[0]
         t.forget("a")
-        job = t.start(*args("a"))
-        job.wait_until_it_catches(number)
-        time.sleep(t.rng.uniform(0, whole_seconds / 2))
-        begin = time.monotonic()
-        for _ in range(times):
-            job.send(number)
-        result = t.end(job)
+        result, took = stop_somewhere(t, args("a"), number, whole_seconds / 2, times)
         if result.code == 0:
             continue  # the signal came after the last step
         ways.pop(0)
         t.tries += 1
         t.code(result, 75)
-        t.check(time.monotonic() - begin < 3, "took", time.monotonic() - begin, "s")
+        t.check(took < 3, "took", took, "s")
         t.says(result, f"stopped at step {last_step(t.folder / 'a')};")
         t.resume(args("a"), "whole", "a", number, times)
 

@@ -18,6 +18,7 @@
 #include "tensor/device.h"
 #include "tensor/device_step.h"
 #include "tests/dist/comm_checks.h"
+#include "tests/dist/rank_main.h"
 #include "tests/dist/train_checks.h"
 #ifdef ONPA_CUDA_SIM
 #include "tests/cuda_sim/device.h"
@@ -292,7 +293,7 @@ void fail_to_join(const std::string& how) {
   }
 }
 
-void run(int argc, char** argv, int& status) {
+int run(int argc, char** argv) {
   const std::string how = argc > 1 ? argv[1] : "";
   fail_to_join(how);
   use_gpu_of_rank(*control, launch_from_environment().local_rank);
@@ -300,8 +301,9 @@ void run(int argc, char** argv, int& status) {
   struct End {
     ~End() { gpus.reset(); }
   } end;
-  if (!how.empty()) return go_wrong(how);
-  status = RUN_ALL_TESTS();
+  if (how.empty()) return RUN_ALL_TESTS();
+  go_wrong(how);
+  return 0;
 }
 
 }  // namespace
@@ -309,19 +311,8 @@ void run(int argc, char** argv, int& status) {
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
-  int status = 0;
-  try {
-    onpa::dist::run_from_environment(
-        [&](onpa::dist::Comm& ranks) {
-          onpa::dist::control = &ranks;
-          onpa::dist::run(argc, argv, status);
-        },
-        [](const std::exception& e, int rank) {
-          std::fprintf(stderr, "rank %d says: %s\n", rank, e.what());
-        });
-  } catch (const onpa::Error& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return static_cast<int>(e.code());
-  }
-  return status;
+  return onpa::dist::testing::run_ranks([&](onpa::dist::Comm& ranks) {
+    onpa::dist::control = &ranks;
+    return onpa::dist::run(argc, argv);
+  });
 }

@@ -11,6 +11,7 @@
 
 #include "dist/launch.h"
 #include "tests/dist/comm_checks.h"
+#include "tests/dist/rank_main.h"
 #include "tests/dist/train_checks.h"
 
 namespace onpa::dist {
@@ -96,20 +97,10 @@ void go_wrong(const std::string& how) {
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
-  int status = 0;
-  try {
-    onpa::dist::run_from_environment(
-        [&](onpa::dist::Comm& ranks) {
-          onpa::dist::comm = &ranks;
-          if (argc > 1) return onpa::dist::go_wrong(argv[1]);
-          status = RUN_ALL_TESTS();
-        },
-        [](const std::exception& e, int rank) {
-          std::fprintf(stderr, "rank %d says: %s\n", rank, e.what());
-        });
-  } catch (const onpa::Error& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return static_cast<int>(e.code());
-  }
-  return status;
+  return onpa::dist::testing::run_ranks([&](onpa::dist::Comm& ranks) {
+    onpa::dist::comm = &ranks;
+    if (argc <= 1) return RUN_ALL_TESTS();
+    onpa::dist::go_wrong(argv[1]);
+    return 0;
+  });
 }
