@@ -264,6 +264,23 @@ TEST_F(TrainRanks, MomentsInPartsGiveTheSameBits) {
   }
 }
 
+// Six steps, each of which hands the new weights out, and one save, which puts two moments
+// together.
+TEST_F(TrainRanks, MomentsInPartsAreWhatTheSettingAsksFor) {
+  const data::DataSet data = data::DataSet::load(path("clips"));
+  std::vector<std::uint64_t> calls;
+  for (const char* set : {"train.shard_optimizer=false", "train.shard_optimizer=true"}) {
+    const auto run = options("passt", std::string("asked") + set,
+                             testing::small_passt({"train.max_steps=6", set}));
+    dist::run_local(2, [&](dist::Comm& comm) {
+      Ranks ranks(comm);
+      EXPECT_EQ(train(run, data, ranks), 0);
+      if (comm.rank() == 0) calls.push_back(comm.calls().count);
+    });
+  }
+  EXPECT_EQ(calls[1], calls[0] + 6 + 2);
+}
+
 TEST_F(TrainRanks, MomentsInPartsResumeAtAnyNumberOfRanks) {
   const auto set = testing::small_passt({"train.epochs=2", "train.shard_optimizer=true"});
   auto part = set, alone = set;
