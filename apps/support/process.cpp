@@ -1,5 +1,6 @@
 #include "apps/support/process.h"
 
+#include <dlfcn.h>
 #include <execinfo.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -67,7 +68,8 @@ void on_crash(int number) {
   abort();
 }
 
-void on_exit_call(int code, void*) {
+// Ends the process if the code that somebody wants to end it with is a lie.
+void refuse_success(int code) {
   if (code != 0 || unfinished.load() == 0) return;
   say(who);
   say("exit(0) was called in the middle of the work, which is not done\n");
@@ -103,8 +105,6 @@ void report_crashes() {
 }
 
 Unfinished::Unfinished() {
-  // The last to be registered is the first to be called: before what exists by now is torn down.
-  on_exit(on_exit_call, nullptr);
   ++unfinished;
 }
 Unfinished::~Unfinished() {
@@ -112,3 +112,13 @@ Unfinished::~Unfinished() {
 }
 
 }  // namespace onpa::apps
+
+// Stands before that of the C library, for libraries too. A handler that on_exit() registers comes
+// too late: what was made after it is torn down ahead of it while other threads still use it, and
+// the process dies of that instead.
+extern "C" [[noreturn]] void exit(int code) noexcept {
+  onpa::apps::refuse_success(code);
+  using Exit = void (*)(int);
+  reinterpret_cast<Exit>(dlsym(RTLD_NEXT, "exit"))(code);
+  _exit(code);
+}

@@ -13,7 +13,7 @@ void keep_standard_streams();
 void report_crashes();
 
 /// While it lives, an exit(0) from anywhere in the process, which nobody would take for a failure,
-/// says so and becomes exit code 70. What is static and was made before it is not torn down then.
+/// says so and becomes exit code 70. Nothing is torn down then: other threads may be using it.
 class Unfinished {
  public:
   Unfinished();
