@@ -7,14 +7,14 @@
 #include <cstring>
 #include <functional>
 
+#include "apps/benchmark/bench.h"
 #include "apps/commands/commands.h"
-#include "apps/study/bench.h"
-#include "apps/study/rank_job.h"
 #include "apps/support/environment.h"
 #include "apps/support/failure.h"
 #include "apps/support/log.h"
 #include "apps/support/process.h"
 #include "apps/support/suggest.h"
+#include "apps/training/rank_job.h"
 #include "kernels/error.h"
 #include "nn/transformer.h"
 

@@ -3,8 +3,8 @@
 #include <exception>
 #include <vector>
 
+#include "apps/benchmark/bench_report.h"
 #include "apps/commands/commands.h"
-#include "apps/study/bench_report.h"
 #include "apps/support/log.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"

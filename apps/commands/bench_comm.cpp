@@ -2,8 +2,8 @@
 
 #include <cstdio>
 
+#include "apps/benchmark/bench_comm.h"
 #include "apps/commands/commands.h"
-#include "apps/study/bench_comm.h"
 #include "dist/launch.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/study/compute_device.h"
+#include "apps/support/compute_device.h"
 
 namespace onpa::apps {
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "apps/commands/commands.h"
-#include "apps/study/predictor.h"
+#include "apps/inference/predictor.h"
 #include "apps/support/inputs.h"
 #include "apps/support/log.h"
 #include "audio/decode.h"

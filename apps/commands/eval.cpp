@@ -4,11 +4,11 @@
 #include <map>
 
 #include "apps/commands/commands.h"
+#include "apps/inference/predictor.h"
 #include "apps/study/evaluate.h"
-#include "apps/study/predictor.h"
 #include "apps/study/tables.h"
-#include "apps/study/train_state.h"
 #include "apps/support/log.h"
+#include "apps/training/train_state.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {

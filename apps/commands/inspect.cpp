@@ -5,10 +5,10 @@
 #include <filesystem>
 
 #include "apps/commands/commands.h"
-#include "apps/study/memory_report.h"
-#include "apps/study/predictor.h"
-#include "apps/study/train_state.h"
+#include "apps/inference/predictor.h"
 #include "apps/support/config.h"
+#include "apps/training/memory_report.h"
+#include "apps/training/train_state.h"
 #include "data/dataset.h"
 #include "kernels/error.h"
 #include "nn/passt.h"

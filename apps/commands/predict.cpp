@@ -7,7 +7,7 @@
 #include <span>
 
 #include "apps/commands/commands.h"
-#include "apps/study/predictor.h"
+#include "apps/inference/predictor.h"
 #include "apps/support/inputs.h"
 #include "apps/support/log.h"
 #include "audio/decode.h"

@@ -1,7 +1,7 @@
 #include "apps/commands/commands.h"
-#include "apps/study/rank_job.h"
-#include "apps/study/trainer.h"
 #include "apps/support/stop_signal.h"
+#include "apps/training/rank_job.h"
+#include "apps/training/trainer.h"
 #include "dist/launch.h"
 #include "kernels/error.h"
 

@@ -1,9 +1,9 @@
 #include "apps/study/evaluate.h"
 
-#include "apps/study/predictor.h"
-#include "apps/study/train_state.h"
-#include "apps/study/train_task.h"
+#include "apps/inference/predictor.h"
 #include "apps/support/config.h"
+#include "apps/training/train_state.h"
+#include "apps/training/train_task.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/study/compute_device.h"
+#include "apps/support/compute_device.h"
 #include "data/dataset.h"
 
 namespace onpa::apps {

@@ -1,5 +1,5 @@
 // `onpa bench comm`: what is measured, and what is made of it.
-#include "apps/study/bench_comm.h"
+#include "apps/benchmark/bench_comm.h"
 
 #include <gtest/gtest.h>
 

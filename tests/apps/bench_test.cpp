@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "apps/study/bench_inputs.h"
-#include "apps/study/bench_report.h"
+#include "apps/benchmark/bench_inputs.h"
+#include "apps/benchmark/bench_report.h"
 #include "kernels/error.h"
 #include "tensor/device.h"
 #include "tests/apps/run_command.h"

@@ -1,5 +1,5 @@
 // Fused steps of a Dense (on a simulated GPU where the build has no other) as a run takes them.
-#include "apps/study/dense_steps.h"
+#include "apps/training/dense_steps.h"
 
 #include <gtest/gtest.h>
 

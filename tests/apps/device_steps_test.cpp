@@ -1,5 +1,5 @@
 // Training steps on the GPU (a simulated one where the build has no other) on batches made here.
-#include "apps/study/device_steps.h"
+#include "apps/training/device_steps.h"
 
 #include <gtest/gtest.h>
 

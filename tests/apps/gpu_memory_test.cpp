@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "apps/study/trainer.h"
+#include "apps/training/trainer.h"
 #include "kernels/error.h"
 #include "tensor/device.h"
 #include "tensor/storage.h"

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/inference/predictor.h"
 #include "apps/study/evaluate.h"
-#include "apps/study/predictor.h"
-#include "apps/study/trainer.h"
+#include "apps/training/trainer.h"
 #include "data/table.h"
 #include "tensor/device.h"
 #include "tests/apps/train_support.h"

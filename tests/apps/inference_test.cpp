@@ -1,5 +1,5 @@
 // Predictions of a track must depend on its own audio alone.
-#include "apps/study/inference.h"
+#include "apps/inference/inference.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <cmath>
 #include <span>
 
-#include "apps/study/predictor.h"
+#include "apps/inference/predictor.h"
 #include "audio/decode.h"
 #include "audio/encode.h"
 #include "kernels/philox.h"

@@ -1,4 +1,4 @@
-#include "apps/study/memory_report.h"
+#include "apps/training/memory_report.h"
 
 #include <gtest/gtest.h>
 

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "apps/study/trainer.h"
+#include "apps/training/trainer.h"
 #include "tensor/device.h"
 #include "tests/apps/train_support.h"
 

@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "apps/study/profile_report.h"
-#include "apps/study/trainer.h"
+#include "apps/training/profile_report.h"
+#include "apps/training/trainer.h"
 #include "data/table.h"
 #include "kernels/error.h"
 #include "tensor/device.h"

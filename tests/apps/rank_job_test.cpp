@@ -1,11 +1,11 @@
 // How ranks end together, and what a rank that waits says.
-#include "apps/study/rank_job.h"
+#include "apps/training/rank_job.h"
 
 #include <gtest/gtest.h>
 
 #include <mutex>
 
-#include "apps/study/stall_watch.h"
+#include "apps/training/stall_watch.h"
 #include "dist/local.h"
 #include "kernels/cpu/job_count.h"
 #include "kernels/cpu/parallel.h"

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "apps/study/train_task.h"
+#include "apps/training/train_task.h"
 #include "audio/augment.h"
 #include "audio/mel.h"
 #include "tensor/autograd.h"

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "apps/study/trainer.h"
+#include "apps/training/trainer.h"
 #include "data/loader.h"
 #include "kernels/error.h"
 #include "kernels/gemm_tuning.h"

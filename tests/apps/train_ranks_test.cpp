@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "apps/study/rank_agreement.h"
-#include "apps/study/trainer.h"
 #include "apps/support/log.h"
+#include "apps/training/rank_agreement.h"
+#include "apps/training/trainer.h"
 #include "dist/local.h"
 #include "kernels/error.h"
 #include "tests/apps/ranks_support.h"

@@ -1,0 +1,128 @@
+// What a run leaves behind.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "apps/support/log.h"
+#include "apps/training/training_run.h"
+#include "data/table.h"
+#include "kernels/error.h"
+#include "kernels/gemm_tuning.h"
+
+namespace onpa::apps {
+namespace {
+
+using Row = std::vector<std::string>;
+
+// Tracks that any rank could not use: id, path, reason.
+std::vector<Row> all_bad_tracks(const Ranks& ranks, const TrainTask& task,
+                                const data::DataSet& data) {
+  nlohmann::json mine = nlohmann::json::array();
+  for (const data::BadTrack& track : task.bad_tracks()) {
+    mine.push_back(
+        Row{data.tracks[static_cast<std::size_t>(track.row)].id, track.path, track.reason});
+  }
+  std::vector<Row> all;
+  // In a form that takes paths that are no UTF-8.
+  const std::vector<std::uint8_t> bytes = nlohmann::json::to_cbor(mine);
+  for (const std::string& text : ranks.all_gather_text({bytes.begin(), bytes.end()})) {
+    for (const auto& row : nlohmann::json::from_cbor(text)) all.push_back(row.get<Row>());
+  }
+  return all;
+}
+
+// Those in the file of an earlier start.
+std::vector<Row> rows_of(const std::filesystem::path& file) {
+  std::vector<Row> rows;
+  const data::Table old = data::Table::read_csv(file);
+  for (std::int64_t r = 0; r < old.rows() && old.columns().size() == 3; ++r) {
+    rows.push_back(
+        {std::string(old.cell(r, 0)), std::string(old.cell(r, 1)), std::string(old.cell(r, 2))});
+  }
+  return rows;
+}
+
+}  // namespace
+
+// RUN/bad_tracks.csv: every track that could not be used, those of earlier starts included. False
+// if it cannot be written.
+bool TrainingRun::write_bad_tracks() {
+  const std::vector<Row> bad = all_bad_tracks(ranks_, *task_, data_);
+  if (bad.empty() || !ranks_.first()) return true;
+  const std::filesystem::path file = run_->folder() / "bad_tracks.csv";
+  std::vector<Row> rows;
+  if (state_.step > 0 && std::filesystem::exists(file)) rows = rows_of(file);
+  for (const Row& track : bad) {
+    const bool known =
+        std::any_of(rows.begin(), rows.end(), [&](const Row& row) { return row[0] == track[0]; });
+    if (!known) rows.push_back(track);
+  }
+  std::string text = data::csv_line({"id", "path", "reason"});
+  for (const Row& row : rows) text += data::csv_line(row);
+  try {
+    run_->write_text("bad_tracks.csv", text);
+  } catch (const Error& error) {
+    if (!is_disk_error(error)) throw;
+    spdlog::error("{} tracks could not be read and were left out, the first {}: {}; {}",
+                  rows.size(), rows.front()[1], rows.front()[2], error.what());
+    return false;
+  }
+  spdlog::warn("{} tracks could not be read and were left out; see {}", rows.size(), file.string());
+  return true;
+}
+
+int TrainingRun::finish() {
+  progress_.clear();
+  bool stopped = agree_to_stop() && !done();
+  if (!stopped && state_.evaluated_step != state_.step && state_.step > 0) stopped = !evaluate();
+  if (changed_) save();
+  report_profile();
+  const bool written = write_bad_tracks();
+  int code = 0;
+  ranks_.on_first([&] { code = close_files(stopped, written); });
+  return static_cast<int>(ranks_.broadcast(code));
+}
+
+// The exit code; `written`: all that was to be written so far is.
+int TrainingRun::close_files(bool stopped, bool written) {
+  if (profile_failed_) {
+    spdlog::error("the profile could not be written to {}", run_->folder().string());
+    written = false;
+  }
+  if (save_failed_) {
+    spdlog::error("the last checkpoint could not be written to {}", run_->checkpoints().string());
+    written = false;
+  }
+  if (config_.train.gemm_tuning) {
+    for (const std::string& choice : kernels::gemm_choices()) spdlog::info("{}", choice);
+  }
+  flush_log(true);  // after the save, which may have made room
+  if (const std::string problem = log_problem(); !problem.empty()) {
+    spdlog::error("not all metrics are written: {}", problem);
+    written = false;
+  }
+  if (!written) {
+    spdlog::info("ended at step {}; with room on the disk the same command goes on", state_.step);
+    return static_cast<int>(ExitCode::kIo);
+  }
+  if (stopped) {
+    spdlog::info("stopped at step {}; the same command goes on from there", state_.step);
+    return static_cast<int>(ExitCode::kStopped);
+  }
+  if (state_.best_rmse > 0) {
+    spdlog::info(
+        "lowest test RMSE {:.4f}, at step {}; picked on the test split, so no unbiased estimate",
+        state_.best_rmse, state_.best_step);
+  }
+  spdlog::info("{} steps, {:.3g} h an epoch, {:.3g} samples/s, {:.3g} min of training", state_.step,
+               state_.hours_per_epoch,
+               static_cast<double>(state_.samples) / std::max(state_.train_seconds, 1e-9),
+               state_.train_seconds / 60);
+  spdlog::info("checkpoint {}, the newest; evaluate it with: onpa eval --run {}",
+               (run_->checkpoints() / "last").string(), run_->folder().string());
+  return 0;
+}
+
+}  // namespace onpa::apps
