@@ -5,8 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "apps/study/statistics.h"
 #include "kernels/error.h"
-#include "kernels/philox.h"
 
 namespace onpa::apps {
 namespace {
@@ -134,31 +134,19 @@ std::vector<float> LinearModel::predict(std::span<const float> x) const {
 
 PairedDifference bootstrap_mae_difference(std::span<const double> a_errors,
                                           std::span<const double> b_errors, std::uint64_t seed,
-                                          int draws) {
-  ONPA_CHECK(a_errors.size() == b_errors.size() && !a_errors.empty() && draws >= 1,
+                                          int draws, double confidence) {
+  ONPA_CHECK(a_errors.size() == b_errors.size() && !a_errors.empty(),
              "bootstrap_mae_difference: ", a_errors.size(), " and ", b_errors.size(),
              " errors, want as many, at least 1");
   const std::size_t n = a_errors.size();
-  std::vector<double> difference(n), means;
+  std::vector<double> difference(n);
   for (std::size_t i = 0; i < n; ++i) {
     difference[i] = std::abs(a_errors[i]) - std::abs(b_errors[i]);
   }
-  PairedDifference out;
-  out.mean = std::accumulate(difference.begin(), difference.end(), 0.0) / static_cast<double>(n);
-  for (int draw = 0; draw < draws; ++draw) {
-    Philox rng(
-        {.seed = seed, .stream = kStreamBootstrap, .step = static_cast<std::uint64_t>(draw)});
-    double sum = 0;
-    for (std::size_t i = 0; i < n; ++i) sum += difference[rng.below(static_cast<std::uint32_t>(n))];
-    means.push_back(sum / static_cast<double>(n));
-  }
-  std::sort(means.begin(), means.end());
-  const auto at = [&](double q) {
-    return means[static_cast<std::size_t>(std::lround(q * static_cast<double>(draws - 1)))];
-  };
-  out.low = at(0.025);
-  out.high = at(0.975);
-  return out;
+  const double sum = std::accumulate(difference.begin(), difference.end(), 0.0);
+  const std::span<const double> columns[] = {difference};
+  const Interval interval = bootstrap_means(columns, seed, draws, confidence).front();
+  return {sum / static_cast<double>(n), interval.low, interval.high};
 }
 
 }  // namespace onpa::apps

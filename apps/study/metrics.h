@@ -42,16 +42,16 @@ struct LinearModel {
 /// == 0. Parity: sklearn.linear_model.LinearRegression.
 LinearModel fit_linear(std::span<const float> x, std::span<const float> y, std::int64_t columns);
 
-/// Mean absolute error's difference between two models on the same tracks, with its 95 % interval
-/// from a paired bootstrap.
+/// Mean absolute error's difference between two models on the same tracks, with its interval from a
+/// paired bootstrap.
 struct PairedDifference {
   double mean = 0, low = 0, high = 0;
 };
 
-/// Mean of |a error| - |b error| (n >= 1 each, paired) and its percentile interval over `draws`
-/// resamples, which depend on `seed` alone. Throws Error if the lengths differ or n == 0.
+/// Mean of |a error| - |b error| (n >= 1 each, paired) and its percentile interval, as of
+/// bootstrap_means(). Throws Error if the lengths differ or n == 0.
 PairedDifference bootstrap_mae_difference(std::span<const double> a_errors,
                                           std::span<const double> b_errors, std::uint64_t seed,
-                                          int draws = 1000);
+                                          int draws = 1000, double confidence = 0.95);
 
 }  // namespace onpa::apps

@@ -2,15 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 
+#include "apps/study/statistics.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {
 namespace {
-
-constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 // Targets and predictions of the tracks that every model predicted, ascending by row.
 struct CommonTracks {
