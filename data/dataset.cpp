@@ -25,6 +25,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::array<const char*, 6> kTrackColumns = {"id",         "audio", "genre",
                                                       "popularity", "split", "kept"};
+constexpr const char* kGroupColumn = "group";
 
 // Shortest text that reads back as the same value.
 template <class T>
@@ -56,6 +57,7 @@ class TrackReader {
  public:
   TrackReader(const Table& table, const std::vector<std::string>& feature_names) : table_(table) {
     for (const char* name : kTrackColumns) columns_.push_back(require(name));
+    group_ = table_.find(kGroupColumn);
     for (const std::string& name : feature_names) features_.push_back(require(name));
   }
 
@@ -76,6 +78,7 @@ class TrackReader {
     track.target = target_of(track.popularity);
     track.split = one_of(row, kSplit, "test", "train") ? Split::kTrain : Split::kTest;
     track.kept = one_of(row, kKept, "0", "1");
+    if (group_ >= 0) track.group = table_.cell(row, group_);
     track.features.reserve(features_.size());
     constexpr double kLargest = std::numeric_limits<float>::max();
     for (const int column : features_) {
@@ -124,6 +127,7 @@ class TrackReader {
 
   const Table& table_;
   std::vector<int> columns_, features_;
+  int group_ = -1;
   std::unordered_map<std::string_view, std::int64_t> lines_;  // of each id
 };
 
@@ -142,6 +146,7 @@ void read_card(const fs::path& path, const fs::path& folder, DataSet& data) {
 
 void check_savable(const DataSet& data) {
   std::unordered_set<std::string_view> names(kTrackColumns.begin(), kTrackColumns.end());
+  names.insert(kGroupColumn);
   for (const std::string& name : data.feature_names) {
     if (name.empty() || !names.insert(name).second) {
       fail(ExitCode::kBadData, "data set: feature name \"", name, "\" is empty or taken");
@@ -167,6 +172,7 @@ void check_savable(const DataSet& data) {
 
 std::string tracks_csv(const DataSet& data) {
   std::vector<std::string> cells(kTrackColumns.begin(), kTrackColumns.end());
+  cells.emplace_back(kGroupColumn);
   cells.insert(cells.end(), data.feature_names.begin(), data.feature_names.end());
   std::string text = csv_line(cells);
   for (const Track& track : data.tracks) {
@@ -175,14 +181,15 @@ std::string tracks_csv(const DataSet& data) {
              track.genre,
              number_text(track.popularity),
              track.split == Split::kTrain ? "train" : "test",
-             track.kept ? "1" : "0"};
+             track.kept ? "1" : "0",
+             track.group};
     for (const float value : track.features) cells.push_back(number_text(value));
     text += csv_line(cells);
   }
   return text;
 }
 
-std::string card_text(const DataSet& data, const fs::path& folder) {
+std::string card_text(const DataSet& data, const fs::path& folder, const std::string& hash) {
   Json card = Json::object();
   if (!data.card.empty()) card = Json::parse(data.card, nullptr, false);
   ONPA_CHECK(card.is_object(), "data set: card is not a JSON object: ", data.card);
@@ -194,6 +201,8 @@ std::string card_text(const DataSet& data, const fs::path& folder) {
   }
   card["audio_root"] = root.string();
   card["feature_names"] = data.feature_names;
+  if (!card["hashes"].is_object()) card["hashes"] = Json::object();
+  card["hashes"]["tracks_xxh3"] = hash;
   return card.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -238,8 +247,9 @@ void DataSet::save(const fs::path& folder) const {
   const io::FaultScope faults(io::FileKind::kData);
   io::make_folders(folder);
   // Both are on the disk before a data set that is there is touched.
-  io::StagedFile tracks_file(folder / "tracks.csv", tracks_csv(*this));
-  io::StagedFile card_file(folder / "card.json", card_text(*this, folder));
+  const std::string tracks_text = tracks_csv(*this);
+  io::StagedFile tracks_file(folder / "tracks.csv", tracks_text);
+  io::StagedFile card_file(folder / "card.json", card_text(*this, folder, hash_hex(tracks_text)));
   std::error_code ignored;
   fs::remove(folder / "card.json", ignored);
   tracks_file.commit();

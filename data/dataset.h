@@ -16,6 +16,7 @@ struct Track {
   std::string id = {};
   std::string audio = {};  // path relative to DataSet::audio_root; empty if there is none
   std::string genre = {};  // all genres of the track, joined by ';'
+  std::string group = {};  // what stays together in a split, such as an artist; empty: the id
   double popularity = 0;   // 0..100, as in the source
   float target = 0;        // popularity / 100 - 0.5
   std::vector<float> features = {};
@@ -23,15 +24,19 @@ struct Track {
   bool kept = true;  // false: train row removed by undersampling
   /// The parts of `genre`, without spaces around them, each once, in order.
   std::vector<std::string> genres() const;
+  /// Tracks with one key are on one side of every split: `group`, or the id where that is empty.
+  const std::string& group_key() const { return group.empty() ? id : group; }
 };
 
-/// DATA/tracks.csv (one row a track: id, audio, genre, popularity, split, kept, then one column a
-/// feature) and DATA/card.json (how it came to be).
+/// DATA/tracks.csv (one row a track: id, audio, genre, popularity, split, kept, group, then one
+/// column a feature; group may be absent) and DATA/card.json (how it came to be).
 struct DataSet {
   std::vector<Track> tracks;
   std::vector<std::string> feature_names;
   std::filesystem::path audio_root;
-  std::string card;  // the data card, a JSON object as text; save() adds audio_root, feature_names
+  // The data card, a JSON object as text; save() adds audio_root, feature_names and
+  // hashes/tracks_xxh3.
+  std::string card;
 
   /// Throws Error: kInputMissing without tracks.csv or card.json, kBadData for a bad cell (naming
   /// file, line, column, got and want) or a bad card.
@@ -47,8 +52,8 @@ struct DataSet {
   std::string hash;
 };
 
-/// Random split by id: each goes to train with probability `train_fraction`. Depends on (seed, id)
-/// alone, so adding tracks moves none, and rows with one id stay together.
+/// Random split by group_key(): each goes to train with probability `train_fraction`. Depends on
+/// (seed, key) alone, so adding tracks moves none, and tracks with one key stay together.
 void assign_split(std::vector<Track>& tracks, double train_fraction, std::uint64_t seed);
 
 /// How many tracks a popularity bin of the train split may keep. kMin, kMedian and kQuantile are

@@ -13,9 +13,9 @@
 namespace onpa::data {
 namespace {
 
-// The random sequence that belongs to a track id under one seed.
-Philox draws_of(const std::string& id, std::uint64_t seed, RngStream stream) {
-  const std::uint64_t hash = XXH3_64bits(id.data(), id.size());
+// The random sequence that belongs to a track id, or to a group, under one seed.
+Philox draws_of(const std::string& key, std::uint64_t seed, RngStream stream) {
+  const std::uint64_t hash = XXH3_64bits(key.data(), key.size());
   return Philox({.seed = seed, .stream = stream, .step = hash >> 32, .sample = hash & 0xFFFFFFFFu});
 }
 
@@ -63,7 +63,7 @@ void assign_split(std::vector<Track>& tracks, double train_fraction, std::uint64
   ONPA_CHECK(train_fraction >= 0 && train_fraction <= 1, "assign_split: train fraction ",
              train_fraction, ", want 0 to 1");
   for (Track& track : tracks) {
-    const bool train = draws_of(track.id, seed, kStreamSplit).uniform() < train_fraction;
+    const bool train = draws_of(track.group_key(), seed, kStreamSplit).uniform() < train_fraction;
     track.split = train ? Split::kTrain : Split::kTest;
   }
 }

@@ -23,6 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kNoAudio = "no audio file";
+
 std::string hash_hex(std::string_view bytes) {
   std::array<char, 17> text;
   std::snprintf(text.data(), text.size(), "%016llx",
@@ -197,7 +199,7 @@ std::map<std::string, std::string> find_audio(const fs::path& root, std::int64_t
 
 void match_audio(std::vector<data::Track>& tracks, const fs::path& root, Counts& counts) {
   const std::map<std::string, std::string> files = find_audio(root, counts.ambiguous_audio);
-  counts.dropped_tracks["no audio file"] = std::erase_if(tracks, [&](data::Track& track) {
+  counts.dropped_tracks[kNoAudio] = std::erase_if(tracks, [&](data::Track& track) {
     const auto file = files.find(track.id);
     if (file != files.end()) track.audio = file->second;
     return file == files.end();
@@ -247,38 +249,58 @@ std::string card_of(const data::DataSet& data, const Counts& counts, const Prepa
   for (const data::Track& track : data.tracks) {
     for (const std::string& genre : track.genres()) ++genres[genre];
   }
+  std::vector<std::string> genre_names;
+  for (const auto& [genre, n] : genres) genre_names.push_back(genre);
   std::int64_t dropped = 0;
   for (const auto& [reason, n] : counts.dropped_rows) dropped += n;
-  const Json card = {{"source", {{"csv", args.csv}, {"csv_xxh3", csv_hash}, {"audio", args.audio}}},
-                     {"options",
-                      {{"features", args.features},
-                       {"train_fraction", args.train_fraction},
-                       {"undersample", args.undersample},
-                       {"bin_width", args.bin_width},
-                       {"min_popularity", args.min_popularity},
-                       {"seed", args.seed}}},
-                     {"ids", has_id ? "from the table" : "made from name and features"},
-                     {"rows",
-                      {{"read", counts.rows_read},
-                       {"dropped", dropped},
-                       {"dropped_by_reason", counts.dropped_rows},
-                       {"joined", counts.joined_rows},
-                       {"joined_with_other_numbers", counts.conflicting_rows}}},
-                     {"tracks",
-                      {{"distinct", counts.rows_read - dropped - counts.joined_rows},
-                       {"dropped_by_reason", counts.dropped_tracks},
-                       {"ids_with_several_audio_files", counts.ambiguous_audio},
-                       {"used", data.tracks.size()},
-                       {"train", count(train)},
-                       {"train_kept", count(kept)},
-                       {"test", count(test)}}},
-                     {"columns", column_report(data)},
-                     {"genres", genres},
-                     {"popularity_histogram",
-                      {{"bin_width", args.bin_width},
-                       {"train", histogram(data.tracks, args.bin_width, train)},
-                       {"train_kept", histogram(data.tracks, args.bin_width, kept)},
-                       {"test", histogram(data.tracks, args.bin_width, test)}}}};
+  const std::int64_t unmatched =
+      counts.dropped_tracks.contains(kNoAudio) ? counts.dropped_tracks.at(kNoAudio) : 0;
+  const std::int64_t distinct = counts.rows_read - dropped - counts.joined_rows;
+  const Json card = {
+      {"version", 2},
+      {"layout", "unknown"},
+      {"roles", Json::object()},
+      {"hashes", {{"csv_xxh3", csv_hash}}},
+      {"source", {{"csv", args.csv}, {"csv_xxh3", csv_hash}, {"audio", args.audio}}},
+      {"options",
+       {{"features", args.features},
+        {"train_fraction", args.train_fraction},
+        {"undersample", args.undersample},
+        {"bin_width", args.bin_width},
+        {"min_popularity", args.min_popularity},
+        {"seed", args.seed}}},
+      {"out_of_range", Json::object()},
+      {"split", {{"kind", "random"}, {"train_fraction", args.train_fraction}, {"seed", args.seed}}},
+      {"duplicates",
+       {{"rows_joined", counts.joined_rows}, {"with_other_numbers", counts.conflicting_rows}}},
+      {"audio",
+       {{"root", args.audio},
+        {"matched", args.audio.empty() ? 0 : distinct - unmatched},
+        {"missing", unmatched},
+        {"several", counts.ambiguous_audio}}},
+      {"ids", has_id ? "from the table" : "made from name and features"},
+      {"rows",
+       {{"read", counts.rows_read},
+        {"dropped", dropped},
+        {"dropped_by_reason", counts.dropped_rows},
+        {"joined", counts.joined_rows},
+        {"joined_with_other_numbers", counts.conflicting_rows}}},
+      {"tracks",
+       {{"distinct", distinct},
+        {"dropped_by_reason", counts.dropped_tracks},
+        {"ids_with_several_audio_files", counts.ambiguous_audio},
+        {"used", data.tracks.size()},
+        {"train", count(train)},
+        {"train_kept", count(kept)},
+        {"test", count(test)}}},
+      {"columns", column_report(data)},
+      {"genres", genres},
+      {"genres_used", genre_names},
+      {"popularity_histogram",
+       {{"bin_width", args.bin_width},
+        {"train", histogram(data.tracks, args.bin_width, train)},
+        {"train_kept", histogram(data.tracks, args.bin_width, kept)},
+        {"test", histogram(data.tracks, args.bin_width, test)}}}};
   return card.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 

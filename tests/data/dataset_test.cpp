@@ -24,6 +24,7 @@ DataSet small_set() {
       {.id = "a\"1",
        .audio = "x/a,1.mp3",
        .genre = "rock;pop",
+       .group = "Doe; \"Roe\"",
        .popularity = 37.25,
        .target = -0.1275f,
        .features = {0.1f, std::numeric_limits<float>::denorm_min()},
@@ -55,12 +56,32 @@ TEST(DataSet, ComesBackAsSaved) {
     EXPECT_EQ(g.id, w.id);
     EXPECT_EQ(g.audio, w.audio);
     EXPECT_EQ(g.genre, w.genre);
+    EXPECT_EQ(g.group, w.group);
     EXPECT_EQ(g.popularity, w.popularity);
     EXPECT_EQ(g.target, w.target);
     EXPECT_EQ(g.features, w.features);
     EXPECT_EQ(g.split, w.split);
     EXPECT_EQ(g.kept, w.kept);
   }
+}
+
+TEST(DataSet, OldSetsHaveNoGroups) {
+  const TempFolder folder;
+  write_bytes(folder / "card.json", R"({"audio_root": "", "feature_names": ["energy"]})");
+  write_bytes(folder / "tracks.csv",
+              "id,audio,genre,popularity,split,kept,energy\na,a.mp3,rock,50,train,1,0.5\n");
+  const DataSet old = DataSet::load(folder.path());
+  ASSERT_EQ(old.tracks.size(), 1u);
+  EXPECT_EQ(old.tracks[0].group, "");
+  EXPECT_EQ(old.tracks[0].group_key(), "a");
+  EXPECT_EQ(old.tracks[0].features, std::vector<float>{0.5f});
+}
+
+TEST(DataSet, CardTellsTheHashOfTheTracks) {
+  const TempFolder folder;
+  small_set().save(folder.path());
+  const DataSet got = DataSet::load(folder.path());
+  EXPECT_NE(got.card.find("\"tracks_xxh3\": \"" + got.hash + "\""), std::string::npos) << got.card;
 }
 
 TEST(DataSet, SavingALoadedSetChangesNothing) {
@@ -189,6 +210,7 @@ TEST(DataSet, RefusesToSaveWhatItWouldNotLoad) {
   expect_refused("number of features", [](DataSet& d) { d.tracks[1].features.pop_back(); });
   expect_refused("audio path", [](DataSet& d) { d.tracks[1].audio = "../x.mp3"; });
   expect_refused("\"id\"", [](DataSet& d) { d.feature_names[0] = "id"; });
+  expect_refused("\"group\"", [](DataSet& d) { d.feature_names[0] = "group"; });
 }
 
 TEST(DataSet, CannotCreateTheFolder) {

@@ -50,6 +50,22 @@ TEST(AssignSplit, DependsOnIdAndSeedAlone) {
   EXPECT_NE(ids_of(other, Split::kTest), ids_of(tracks, Split::kTest));
 }
 
+TEST(AssignSplit, KeepsGroupsTogether) {
+  auto tracks = tracks_of(2000);
+  for (std::size_t i = 0; i < tracks.size(); ++i) tracks[i].group = "g" + std::to_string(i % 400);
+  assign_split(tracks, 0.8, 3);
+  for (std::size_t i = 400; i < tracks.size(); ++i) {
+    EXPECT_EQ(tracks[i].split, tracks[i % 400].split) << tracks[i].id;
+  }
+  // 400 groups: 4.5 standard deviations of the binomial split, five tracks each.
+  EXPECT_NEAR(static_cast<double>(ids_of(tracks, Split::kTrain).size()), 1600, 180);
+  // The key decides, whether it is a group or an id.
+  std::vector<Track> named;
+  for (int i = 0; i < 400; ++i) named.push_back({.id = "g" + std::to_string(i)});
+  assign_split(named, 0.8, 3);
+  for (std::size_t i = 0; i < named.size(); ++i) EXPECT_EQ(named[i].split, tracks[i].split);
+}
+
 TEST(AssignSplit, GrowingTheFractionOnlyAddsToTrain) {
   auto small = tracks_of(500), large = tracks_of(500);
   assign_split(small, 0.5, 7);
