@@ -94,7 +94,7 @@ class Comm {
   [[nodiscard]] Work start_reduce_scatter(const Tensor& all, const Tensor& part,
                                           ReduceOp op = ReduceOp::kSum);
   /// `from_previous` becomes the x of rank rank() - 1, of the last rank on rank 0; both are of one
-  /// size and do not overlap. Every link of a ring carries x once. On the CPU only.
+  /// size and do not overlap. Every link of a ring carries x once.
   [[nodiscard]] Work start_shift(const Tensor& x, const Tensor& from_previous);
 
   /// The same, waited for.

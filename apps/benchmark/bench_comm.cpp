@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <map>
 #include <string_view>
 
 #include "kernels/error.h"
+#include "tensor/device.h"
 
 namespace onpa::apps {
 namespace {
@@ -21,6 +21,10 @@ constexpr std::int64_t kSmallestBytes = 1024;
 constexpr std::int64_t kGrowth = 4;
 constexpr std::int64_t kLeastRepetitions = 5, kMostRepetitions = 2000;
 constexpr std::int64_t kCopyBytes = std::int64_t{64} << 20;  // beyond every cache
+
+Tensor zeros(std::int64_t bytes, DeviceKind device) {
+  return Tensor::zeros({bytes / 4}, DType::kF32, device);
+}
 
 double seconds_of(const std::function<void()>& work) {
   const auto begin = std::chrono::steady_clock::now();
@@ -86,13 +90,15 @@ void describe_ranks(dist::Comm& comm, CommBenchResult& result) {
   result.hosts = static_cast<int>(ranks.size());
 }
 
-// What a host copies with all its ranks at work: those of the slowest rank, times ranks.
+// What a memory copies with all its ranks at work: those of the slowest rank, times ranks.
 double copy_rate(dist::Comm& comm, const CommBenchResult& ranks, double seconds) {
-  const Tensor from = Tensor::zeros({kCopyBytes / 4}), to = Tensor::zeros({kCopyBytes / 4});
+  const Tensor from = zeros(kCopyBytes, ranks.device), to = zeros(kCopyBytes, ranks.device);
   const CommTime time = time_collective(comm, kCopyBytes, seconds / 2, [&] {
-    std::memcpy(to.bytes(), from.bytes(), static_cast<std::size_t>(kCopyBytes));
+    copy_bytes(to.bytes(), ranks.device, from.bytes(), ranks.device,
+               static_cast<std::size_t>(kCopyBytes));
+    synchronize(ranks.device);
   });
-  return static_cast<double>(kCopyBytes) * ranks.most_ranks_a_host / time.seconds;
+  return static_cast<double>(kCopyBytes) * ranks.ranks_a_memory() / time.seconds;
 }
 
 }  // namespace
@@ -105,15 +111,21 @@ CommBenchResult bench_comm(dist::Comm& comm, const CommBenchOptions& options) {
   ONPA_CHECK(options.most_bytes >= kSmallestBytes, "bench comm: at most ", options.most_bytes,
              " bytes, want ", kSmallestBytes, " or more");
   CommBenchResult result;
+  result.device = options.device;
   describe_ranks(comm, result);
   result.copy_bytes_second = copy_rate(comm, result, options.seconds_a_size);
-  const Tensor x = Tensor::zeros({options.most_bytes / 4}), y = Tensor::zeros({x.numel()});
+  const Tensor x = zeros(options.most_bytes, options.device);
+  const Tensor y = zeros(options.most_bytes, options.device);
   for (std::int64_t bytes = kSmallestBytes; bytes <= options.most_bytes; bytes *= kGrowth) {
     const Tensor part = x.slice(0, bytes / 4), other = y.slice(0, bytes / 4);
-    result.neighbour.push_back(
-        time_collective(comm, bytes, options.seconds_a_size / 2, [&] { comm.shift(part, other); }));
-    result.all_reduce.push_back(
-        time_collective(comm, bytes, options.seconds_a_size, [&] { comm.all_reduce(part); }));
+    result.neighbour.push_back(time_collective(comm, bytes, options.seconds_a_size / 2, [&] {
+      comm.shift(part, other);
+      synchronize(options.device);
+    }));
+    result.all_reduce.push_back(time_collective(comm, bytes, options.seconds_a_size, [&] {
+      comm.all_reduce(part);
+      synchronize(options.device);
+    }));
   }
   return result;
 }

@@ -13,6 +13,7 @@ namespace onpa::apps {
 struct CommBenchOptions {
   std::int64_t most_bytes = std::int64_t{256} << 20;  // the largest all_reduce; at least 1024
   double seconds_a_size = 1;                          // repetitions go on for so long
+  DeviceKind device = DeviceKind::kCpu;  // where the tensors are; on the GPU the Comm is NCCL's
 };
 
 /// Times of one collective of every rank, the slowest rank of each repetition counting.
@@ -25,11 +26,15 @@ struct CommTime {
 /// The same on all ranks.
 struct CommBenchResult {
   int ranks = 0, hosts = 0, most_ranks_a_host = 0;
-  int cores_a_host = 0;          // that a rank's process may use, the least of all hosts
-  double copy_bytes_second = 0;  // copied by all ranks of the slowest host together, at once
+  int cores_a_host = 0;  // that a rank's process may use, the least of all hosts
+  DeviceKind device = DeviceKind::kCpu;
+  /// Copied at once by all ranks that share a memory, those of the slowest host; a GPU's memory is
+  /// of one rank.
+  double copy_bytes_second = 0;
+  int ranks_a_memory() const { return device == DeviceKind::kCpu ? most_ranks_a_host : 1; }
   /// Of transfers from every rank to the next, all at once.
   std::vector<CommTime> neighbour, all_reduce;
-  std::string backend;  // "MPI", "threads"
+  std::string backend;  // "MPI", "TCP", "NCCL over MPI", "threads"
 };
 
 /// Bytes that each rank has to send for an all_reduce of `bytes`, at least: 2 (n - 1) / n of them.

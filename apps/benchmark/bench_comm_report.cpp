@@ -49,7 +49,7 @@ double expected_seconds(const CommBenchResult& r, std::size_t size) {
   const std::int64_t bytes = r.all_reduce[size].bytes;
   const double sent = bus_bytes(bytes, r.ranks) / neighbour_rate(r.neighbour[size]);
   // A rank reads its share of all ranks and writes it once; a copy reads and writes.
-  const double moved = static_cast<double>(bytes) * (1 + 1.0 / r.ranks) * r.most_ranks_a_host;
+  const double moved = static_cast<double>(bytes) * (1 + 1.0 / r.ranks) * r.ranks_a_memory();
   return sent + moved / (2 * r.copy_bytes_second);
 }
 
@@ -70,11 +70,20 @@ CommVerdict comm_verdict(const CommBenchResult& r) {
     verdict.causes.push_back(
         fmt::format("{} ranks share {} cores of a host: they wait for each other",
                     r.most_ranks_a_host, r.cores_a_host));
-  } else if (r.cores_a_host == 1) {
+  } else if (r.cores_a_host == 1 && r.device == DeviceKind::kCpu) {
     verdict.causes.push_back(
         "each rank is bound to one core, which carries the collectives out too: --bind-to none");
   }
-  if (r.hosts > 1) {
+  if (r.device == DeviceKind::kCuda) {
+    verdict.causes.push_back("what NCCL took, and why: NCCL_DEBUG=INFO");
+    if (r.hosts > 1) {
+      verdict.causes.push_back("a slow network: NCCL_SOCKET_IFNAME, NCCL_IB_HCA");
+      verdict.causes.push_back("data go through host memory: nvidia-peermem is not loaded");
+    } else {
+      verdict.causes.push_back("GPUs without NVLink between them: nvidia-smi topo -m");
+      verdict.causes.push_back("a small /dev/shm in a container: --shm-size=1g");
+    }
+  } else if (r.hosts > 1) {
     verdict.causes.push_back("MPI took a slow network: --mca btl_tcp_if_include IFACE, or UCX");
     verdict.causes.push_back("another job uses the same links or switches");
   } else {
@@ -89,8 +98,8 @@ std::string comm_bench_text(const CommBenchResult& r) {
   std::string out =
       fmt::format("{} ranks on {} host{}, {}; {} ranks and {} cores a host\n", r.ranks, r.hosts,
                   r.hosts == 1 ? "" : "s", r.backend, r.most_ranks_a_host, r.cores_a_host);
-  out += fmt::format("memory copy  {} by all ranks of a host at once\n",
-                     rate_text(r.copy_bytes_second));
+  out += fmt::format("memory copy  {} by {}\n", rate_text(r.copy_bytes_second),
+                     r.device == DeviceKind::kCpu ? "all ranks of a host at once" : "each GPU");
   out += fmt::format("network      {} from every rank to the next at once\n\n",
                      rate_text(network_rate(r)));
   out += fmt::format("{:>8}  {:>10}  {:>11}  {:>10}  {:>11}  {:>10}  {:>5}\n", "size", "all_reduce",
@@ -133,6 +142,7 @@ std::string comm_bench_json(const CommBenchResult& r) {
               {"most_ranks_a_host", r.most_ranks_a_host},
               {"cores_a_host", r.cores_a_host},
               {"backend", r.backend},
+              {"device", r.device == DeviceKind::kCpu ? "cpu" : "cuda"},
               {"copy_bytes_per_second", r.copy_bytes_second},
               {"network_bytes_per_second", network_rate(r)},
               {"all_reduce", times(r.all_reduce, true)},

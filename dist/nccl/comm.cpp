@@ -89,7 +89,17 @@ ncclDataType_t type_of(DType dtype) {
   }
 }
 
-ncclResult_t call(const Collective& c, ncclComm_t comm, cudaStream_t stream) {
+// What is sent and what is received belong together: in a group.
+ncclResult_t shift(const Collective& c, int rank, int ranks, ncclComm_t comm, cudaStream_t stream) {
+  const auto count = static_cast<std::size_t>(c.in.numel());
+  const ncclDataType_t type = type_of(c.in.dtype());
+  const int next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks;
+  const ncclResult_t sent = ncclSend(c.in.bytes(), count, type, next, comm, stream);
+  if (sent != ncclSuccess && sent != ncclInProgress) return sent;
+  return ncclRecv(c.out.bytes(), count, type, previous, comm, stream);
+}
+
+ncclResult_t call(const Collective& c, int rank, int ranks, ncclComm_t comm, cudaStream_t stream) {
   const auto count = static_cast<std::size_t>(c.in.numel());
   const ncclDataType_t type = type_of(c.in.dtype());
   const ncclRedOp_t op = c.op == ReduceOp::kSum ? ncclSum : ncclMax;
@@ -103,7 +113,8 @@ ncclResult_t call(const Collective& c, ncclComm_t comm, cudaStream_t stream) {
     case Kind::kReduceScatter:
       return ncclReduceScatter(c.in.bytes(), c.out.bytes(), static_cast<std::size_t>(c.out.numel()),
                                type, op, comm, stream);
-    case Kind::kShift:  // of the CPU's backends alone
+    case Kind::kShift:
+      return shift(c, rank, ranks, comm, stream);
     case Kind::kBarrier:
       break;
   }
@@ -153,7 +164,6 @@ class NcclComm : public Comm {
     const DType dtype = c.in.dtype();
     ONPA_CHECK(dtype != DType::kI32, "rank ", rank(), ": ", c.name(),
                ": want f32, f64, bf16 or i64");
-    ONPA_CHECK(c.kind != Kind::kShift, "rank ", rank(), ": ", c.name(), ": on the CPU only");
     if (c.in.numel() == 0) return {};
     auto work = std::make_shared<NcclWork>(shared_, std::move(c));
     if (grouping_) {
@@ -199,10 +209,11 @@ class NcclComm : public Comm {
     const std::shared_ptr<Event> before = shared_->events.get(), after = shared_->events.get();
     before->record(main_stream());
     before->wait_on(stream_.get());
-    shared_->communicator.queue(works.size() > 1, [&](ncclComm_t comm) {
+    const bool several = works.size() > 1 || works.front()->collective().kind == Kind::kShift;
+    shared_->communicator.queue(several, [&](ncclComm_t comm) {
       ncclResult_t result = ncclSuccess;
       for (const auto& work : works) {
-        const ncclResult_t one = call(work->collective(), comm, stream_.get());
+        const ncclResult_t one = call(work->collective(), rank(), size(), comm, stream_.get());
         if (result == ncclSuccess || result == ncclInProgress) result = one;
       }
       return result;

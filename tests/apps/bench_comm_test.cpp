@@ -9,6 +9,7 @@
 
 #include "dist/local.h"
 #include "kernels/error.h"
+#include "tests/apps/ranks_support.h"
 #include "tests/apps/run_command.h"
 
 namespace onpa::apps {
@@ -65,6 +66,26 @@ TEST(BenchComm, TheVerdictFollowsTheShareOfTheNetwork) {
   crowded.cores_a_host = crowded.most_ranks_a_host = 1;
   EXPECT_NE(comm_verdict(crowded).causes[0].find("--bind-to none"), std::string::npos);
 }
+
+TEST(BenchComm, AGpusMemoryIsOfOneRank) {
+  CommBenchResult r = made_up(0.1);
+  r.device = DeviceKind::kCuda;
+  const double bytes = 1 << 28;
+  EXPECT_NEAR(expected_seconds(r, 9),
+              1.75 * r.neighbour[9].seconds + bytes * 1.125 / (2 * r.copy_bytes_second), 1e-9);
+  EXPECT_NE(comm_verdict(r).causes[0].find("NCCL_DEBUG"), std::string::npos);
+}
+
+#ifdef ONPA_SIM_COMMAND
+TEST(BenchComm, RanksWithGpusMeasureNccl) {
+  std::list<testing::Command> ranks = testing::start_ranks(
+      ONPA_SIM_COMMAND, 2, {"bench", "comm", "--device", "cuda", "--most-mib", "1"});
+  const std::vector<testing::CommandResult> results = testing::ends_of(ranks);
+  for (const testing::CommandResult& result : results) EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(results[0].out.find("NCCL over TCP"), std::string::npos) << results[0].out;
+  EXPECT_NE(results[0].out.find("by each GPU"), std::string::npos) << results[0].out;
+}
+#endif
 
 TEST(BenchComm, TextFitsTheScreenAndJsonHoldsAllSizes) {
   const CommBenchResult r = made_up(0.8);

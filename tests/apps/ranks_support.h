@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <list>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "dist/tcp/socket.h"
 #include "tensor/io/safetensors.h"
+#include "tests/apps/run_command.h"
 #include "tests/apps/train_support.h"
 
 namespace onpa::testing {
@@ -47,6 +50,31 @@ inline double weight_difference(const std::filesystem::path& a, const std::files
 inline int last_step(const std::filesystem::path& run) {
   const std::string folder = std::filesystem::read_symlink(run / "checkpoints/last").filename();
   return std::stoi(folder.substr(folder.find('_') + 1));
+}
+
+/// `size` processes of a program that are ranks of one job over TCP; a single one is told nothing
+/// of ranks.
+inline std::list<Command> start_ranks(const std::string& program, int size,
+                                      const std::vector<std::string>& args) {
+  const int port = dist::tcp::port_of(dist::tcp::listen_at(0));
+  std::list<Command> commands;
+  for (int rank = 0; rank < size; ++rank) {
+    std::map<std::string, std::string> env;
+    if (size > 1) {
+      env.insert({{"RANK", std::to_string(rank)},
+                  {"WORLD_SIZE", std::to_string(size)},
+                  {"MASTER_ADDR", "127.0.0.1"},
+                  {"MASTER_PORT", std::to_string(port)}});
+    }
+    commands.emplace_back(program, args, env);
+  }
+  return commands;
+}
+
+inline std::vector<CommandResult> ends_of(std::list<Command>& commands) {
+  std::vector<CommandResult> results;
+  for (Command& command : commands) results.push_back(command.wait());
+  return results;
 }
 
 /// Settings of a small PaSST on clips of 0.4 s, everything random on. optim.eps lies above the

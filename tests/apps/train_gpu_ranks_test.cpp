@@ -4,10 +4,8 @@
 
 #include <iterator>
 #include <list>
-#include <map>
 #include <memory>
 
-#include "dist/tcp/socket.h"
 #include "tests/apps/ranks_support.h"
 #include "tests/apps/run_command.h"
 #include "tests/apps/train_support.h"
@@ -40,25 +38,7 @@ class TrainGpuRanks : public ::testing::Test {
         "train", kind,      "--data",   path(kind == "passt" ? "clips" : "rows"),
         "--run", path(run), "--device", "cuda"};
     for (const std::string& setting : set) args.insert(args.end(), {"--set", setting});
-    const int port = dist::tcp::port_of(dist::tcp::listen_at(0));
-    std::list<Command> commands;
-    for (int rank = 0; rank < size; ++rank) {
-      std::map<std::string, std::string> env;
-      if (size > 1) {
-        env.insert({{"RANK", std::to_string(rank)},
-                    {"WORLD_SIZE", std::to_string(size)},
-                    {"MASTER_ADDR", "127.0.0.1"},
-                    {"MASTER_PORT", std::to_string(port)}});
-      }
-      commands.emplace_back(ONPA_SIM_COMMAND, args, env);
-    }
-    return commands;
-  }
-
-  static std::vector<CommandResult> ends_of(std::list<Command>& commands) {
-    std::vector<CommandResult> results;
-    for (Command& command : commands) results.push_back(command.wait());
-    return results;
+    return start_ranks(ONPA_SIM_COMMAND, size, args);
   }
 
   static std::vector<CommandResult> train(int size, const std::string& kind, const std::string& run,

@@ -193,6 +193,13 @@ void begin_progress(ncclComm_t comm) {
 }
 
 ncclResult_t end_group() {
+  for (const auto& [comm, queued] : group) {
+    const Collective& c = queued.collective;
+    if (c.call.kind == Kind::kShift && c.call.count > 0 && c.out == nullptr) {
+      group.clear();
+      return ncclInvalidUsage;  // sent, and nothing received
+    }
+  }
   if (group.size() > 1) ++sim::nccl_stats().groups;
   ncclResult_t result = ncclSuccess;
   for (auto& [comm, queued] : group) {
@@ -359,6 +366,26 @@ ncclResult_t ncclReduceScatter(const void* in, void* out, size_t count, ncclData
   const auto ranks = static_cast<std::size_t>(comm->ranks);
   return call(comm, made(Kind::kReduceScatter, type, count, op), in, ranks * count, out, count,
               stream);
+}
+
+// A rank sends to the next one and receives from the one before, in one group: a shift of the ring.
+ncclResult_t ncclSend(const void* in, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  if (group_depth == 0) return ncclInvalidUsage;
+  if (comm == nullptr || peer != (comm->rank + 1) % comm->ranks) return ncclInvalidArgument;
+  return call(comm, made(Kind::kShift, type, count), in, count, nullptr, 0, stream);
+}
+ncclResult_t ncclRecv(void* out, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  if (group_depth == 0 || group.empty()) return ncclInvalidUsage;
+  auto& [sender, queued] = group.back();
+  const Call sent = queued.collective.call;
+  if (sender != comm || queued.stream != stream || sent != made(Kind::kShift, type, count) ||
+      peer != (comm->rank + comm->ranks - 1) % comm->ranks || !sim::detail::is_device_memory(out)) {
+    return ncclInvalidArgument;
+  }
+  queued.collective.out = out;
+  return ncclSuccess;
 }
 
 }  // extern "C"

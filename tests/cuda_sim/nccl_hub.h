@@ -10,7 +10,7 @@
 
 namespace sim::nccl {
 
-enum class Kind : std::uint32_t { kAllReduce, kBroadcast, kAllGather, kReduceScatter };
+enum class Kind : std::uint32_t { kAllReduce, kBroadcast, kAllGather, kReduceScatter, kShift };
 
 /// One collective as a rank calls it; its elements follow.
 struct Call {

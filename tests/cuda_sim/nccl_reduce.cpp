@@ -95,6 +95,8 @@ Bytes result_of(const Call& call, const std::vector<Bytes>& data, std::size_t ra
       return reduced(call, data, rank * call.count);
     case Kind::kBroadcast:
       return data[call.root];
+    case Kind::kShift:
+      return data[(rank + data.size() - 1) % data.size()];
     case Kind::kAllGather:
       break;
   }

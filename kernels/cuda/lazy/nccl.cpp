@@ -70,6 +70,14 @@ ncclResult_t ncclAllGather(const void* in, void* out, size_t count, ncclDataType
                            ncclComm_t comm, cudaStream_t stream) {
   FORWARD(ncclAllGather, in, out, count, type, comm, stream);
 }
+ncclResult_t ncclSend(const void* in, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  FORWARD(ncclSend, in, count, type, peer, comm, stream);
+}
+ncclResult_t ncclRecv(void* out, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  FORWARD(ncclRecv, out, count, type, peer, comm, stream);
+}
 ncclResult_t ncclReduceScatter(const void* in, void* out, size_t count, ncclDataType_t type,
                                ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
   FORWARD(ncclReduceScatter, in, out, count, type, op, comm, stream);
