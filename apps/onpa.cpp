@@ -32,6 +32,7 @@ struct AllArgs {
   BenchArgs bench;
   EnvArgs env;
   DemoArgs demo;
+  ReportArgs report;
 };
 
 struct Verb {
@@ -192,6 +193,15 @@ Verb add_demo(CLI::App& root, DemoArgs& a) {
   return {app, [&a] { return run_demo(a); }, true};
 }
 
+Verb add_report(CLI::App& root, ReportArgs& a) {
+  CLI::App* app = root.add_subcommand("report", "The page and the tables of a study");
+  app->add_option("study", a.study, "study folder (study.json)")->required();
+  app->add_option("--out", a.out,
+                  "HTML file to write, with a folder of tables beside it; default: report.html in "
+                  "the study folder");
+  return {app, [&a] { return run_report(a); }};
+}
+
 int usage_error(const std::string& message) {
   complain_alone(message);
   return static_cast<int>(ExitCode::kUsage);
@@ -260,10 +270,10 @@ int run(int argc, char** argv) {
   root.require_subcommand(1);
   root.option_defaults()->always_capture_default();
   const std::vector<Verb> verbs = {
-      add_prepare(root, args.prepare), add_train(root, args.train), add_eval(root, args.eval),
-      add_predict(root, args.predict), add_embed(root, args.embed), add_mel(root, args.mel),
-      add_inspect(root, args.inspect), add_bench(root, args.bench), add_env(root, args.env),
-      add_demo(root, args.demo),
+      add_prepare(root, args.prepare), add_train(root, args.train),   add_eval(root, args.eval),
+      add_predict(root, args.predict), add_embed(root, args.embed),   add_mel(root, args.mel),
+      add_inspect(root, args.inspect), add_bench(root, args.bench),   add_env(root, args.env),
+      add_demo(root, args.demo),       add_report(root, args.report),
   };
   if (const std::string message = unknown_verb(verbs, argc, argv); !message.empty()) {
     return usage_error(message);

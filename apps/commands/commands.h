@@ -103,6 +103,11 @@ struct DemoArgs {
   std::uint64_t seed = 1;
 };
 
+struct ReportArgs {
+  std::string study;  // study folder (study.json)
+  std::string out;    // page to write; "" for report.html in the study folder
+};
+
 /// Each verb returns an exit code and throws onpa::Error for a failure that a person can act on.
 /// Results go to stdout, logs and progress to stderr.
 int run_prepare(const PrepareArgs& args);
@@ -118,5 +123,6 @@ int run_bench(const BenchArgs& args);
 int run_bench_comm(const BenchArgs& args);
 int run_env(const EnvArgs& args);
 int run_demo(const DemoArgs& args);
+int run_report(const ReportArgs& args);
 
 }  // namespace onpa::apps
