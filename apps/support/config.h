@@ -43,6 +43,7 @@ struct DataSettings {
   std::int64_t gain_low_db = 0, gain_high_db = 0, roll_samples = 0;
   double wave_mixup = 0, mixup_alpha = 0;
   bool standardize_target = true;
+  double validation = 0;
   double max_bad_fraction = 0.01;
 };
 

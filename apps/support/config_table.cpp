@@ -77,6 +77,10 @@ void add_input(TableBuilder& t, MelSettings& m, DataSettings& d, LoaderSettings&
            "training: spectrogram mixup with Beta(alpha, alpha); 0: none");
   t.flag("standardize_target", d.standardize_target,
          "the model learns (target - mean) / std of the train split");
+  t.number(
+      "validation", d.validation, 0, 0.5,
+      "share of the train split that is not trained on and measured instead of the test split; "
+      "0: none");
   t.number("max_bad_fraction", d.max_bad_fraction, 0, 1,
            "share of unreadable tracks above which a run stops");
   t.section("loader");
@@ -116,8 +120,9 @@ void add_train(TableBuilder& t, TrainSettings& s) {
            "epochs between checkpoints; 0: none but the last");
   t.number("keep", s.keep, 1, 1 << 20, "checkpoints kept");
   t.number("log_steps", s.log_steps, 1, kMaxCount, "steps between lines of metrics");
-  t.number("eval_epochs", s.eval_epochs, 0, kMaxCount,
-           "epochs between evaluations on the test split; 0: after the last only");
+  t.number(
+      "eval_epochs", s.eval_epochs, 0, kMaxCount,
+      "epochs between evaluations on the test split or data.validation; 0: after the last only");
   t.number("max_nonfinite", s.max_nonfinite, 1, kMaxCount,
            "steps in a row with a loss that is not finite, after which a run has diverged");
   t.number("stall_seconds", s.stall_seconds, 0, 1e9,

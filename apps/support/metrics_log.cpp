@@ -21,7 +21,8 @@ bool kept(const std::string& line, std::int64_t last, bool keep_evaluation) {
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer())
     return false;
   const auto step = json["step"].get<std::int64_t>();
-  return step < last || (step == last && (keep_evaluation || !json.contains("test_rmse")));
+  const bool evaluation = json.contains("test_rmse") || json.contains("validation_rmse");
+  return step < last || (step == last && (keep_evaluation || !evaluation));
 }
 
 std::string text_of(const std::filesystem::path& file) {

@@ -17,7 +17,7 @@ class MetricsLog {
  public:
   /// Appends to `file`. Lines whose "step" is above `resumed_step`, and a last line without a
   /// newline, are dropped first: the resumed run writes them anew. So is an evaluation at that
-  /// step ("test_rmse") unless `keep_evaluation`. `unwritten` are lines that the run before could
+  /// step ("test_rmse", "validation_rmse") unless `keep_evaluation`. `unwritten` are lines that the run before could
   /// not write. Throws Error (kCannotCreate, kIo).
   MetricsLog(std::filesystem::path file, std::int64_t resumed_step, bool keep_evaluation,
              const std::string& unwritten = "");

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "apps/training/train_rows.h"
 #include "apps/training/train_task.h"
 #include "kernels/error.h"
 #include "kernels/shuffle.h"
@@ -16,20 +17,19 @@ class DenseTask : public TrainTask {
       : config_(config),
         data_(data),
         shard_(shard),
-        train_rows_(data.indices(data::Split::kTrain)),
-        test_rows_(data.indices(data::Split::kTest)),
+        split_(apps::train_rows(data, config)),
         model_(config.dense(static_cast<std::int64_t>(data.feature_names.size()))) {
-    if (train_rows_.empty()) fail(ExitCode::kBadData, "the data set has no train track");
+    const std::vector<std::int64_t>& rows = split_.train;
     card_.kind = "dense";
     card_.dense = model_.config();
     card_.feature_names = data.feature_names;
-    card_.features = data::Scaler::fit(data, train_rows_);
-    fit_target_scale(config, data, train_rows_, card_);
+    card_.features = data::Scaler::fit(data, rows);
+    fit_target_scale(config, data, rows, card_);
     rows_.model = model_.config();
-    rows_.x = scaled_features(card_, data, train_rows_);
+    rows_.x = scaled_features(card_, data, rows);
     rows_.y = Tensor::empty({count(), 1});
-    for (std::size_t i = 0; i < train_rows_.size(); ++i) {
-      const double target = data.tracks[static_cast<std::size_t>(train_rows_[i])].target;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const double target = data.tracks[static_cast<std::size_t>(rows[i])].target;
       rows_.y.data<float>()[i] =
           static_cast<float>((target - card_.target_mean) / card_.target_std);
     }
@@ -71,10 +71,11 @@ class DenseTask : public TrainTask {
   }
   std::int64_t samples_per_epoch() const override { return count(); }
   const DenseRows* dense_rows() const override { return &rows_; }
+  const std::string& evaluated() const override { return split_.evaluated; }
 
-  std::vector<TrackPrediction> predict_test(const StopCheck& stop) override {
-    return predict_rows(model_, card_, data_, test_rows_, config_.train.eval_batch_size, stop,
-                        shard_);
+  std::vector<TrackPrediction> predict_held_out(const StopCheck& stop) override {
+    return predict_rows(model_, card_, data_, split_.evaluation, config_.train.eval_batch_size,
+                        stop, shard_);
   }
 
  private:
@@ -95,7 +96,7 @@ class DenseTask : public TrainTask {
   Config config_;
   const data::DataSet& data_;
   data::Shard shard_;
-  std::vector<std::int64_t> train_rows_, test_rows_;
+  TrainRows split_;
   nn::Dense model_;
   ModelCard card_;
   DenseRows rows_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "apps/support/log.h"
+#include "apps/training/train_rows.h"
 #include "apps/training/train_task.h"
 #include "audio/augment.h"
 #include "kernels/error.h"
@@ -21,17 +22,16 @@ class PasstTask : public TrainTask {
       : config_(config),
         data_(data),
         shard_(shard),
-        train_rows_(usable_rows(data, data::Split::kTrain)),
-        test_rows_(usable_rows(data, data::Split::kTest)),
+        rows_(train_rows(data, config)),
         model_(config.passt()),
-        loader_(data, train_rows_, train_options(config), shard),
+        loader_(data, rows_.train, train_options(config), shard),
         clips_(std::move(clips)) {
     ONPA_CHECK(!clips_ || shard_.size == 1, "passt: made-up clips for ", shard_.size, " ranks");
     card_.kind = "passt";
     card_.passt = config.passt();
     card_.mel = config.mel_config();
     card_.seconds = config.data.seconds;
-    fit_target_scale(config, data, train_rows_, card_);
+    fit_target_scale(config, data, rows_.train, card_);
     check_lengths();
     model_.set_recompute(nn::recompute_of(config.train.recompute));
   }
@@ -89,23 +89,22 @@ class PasstTask : public TrainTask {
   }
 
   std::int64_t batches_per_epoch() const override { return loader_.batches_per_epoch(); }
-  std::int64_t samples_per_epoch() const override {
-    return static_cast<std::int64_t>(train_rows_.size());
-  }
+  std::int64_t samples_per_epoch() const override { return std::ssize(rows_.train); }
 
-  std::vector<TrackPrediction> predict_test(const StopCheck& stop) override {
+  std::vector<TrackPrediction> predict_held_out(const StopCheck& stop) override {
     data::LoaderOptions options = loader_options(config_);
     options.batch_size = config_.train.eval_batch_size;
     // One list for all evaluations: each can meet the same tracks, or be stopped before them.
-    return predict_rows(model_, card_, data_, test_rows_, options, stop, &unread_test_, shard_);
+    return predict_rows(model_, card_, data_, rows_.evaluation, options, stop, &unread_, shard_);
   }
 
   std::vector<data::BadTrack> bad_tracks() const override {
     std::vector<data::BadTrack> bad = loader_.bad_tracks();
-    bad.insert(bad.end(), unread_test_.begin(), unread_test_.end());
+    bad.insert(bad.end(), unread_.begin(), unread_.end());
     return bad;
   }
   double wait_seconds() const override { return loader_.wait_seconds(); }
+  const std::string& evaluated() const override { return rows_.evaluated; }
 
  private:
   void standardize(const Tensor& target) const {
@@ -155,14 +154,6 @@ class PasstTask : public TrainTask {
     return true;
   }
 
-  static std::vector<std::int64_t> usable_rows(const data::DataSet& data, data::Split split) {
-    std::vector<std::int64_t> rows = rows_with_audio(data, data.indices(split));
-    if (rows.empty() && split == data::Split::kTrain) {
-      fail(ExitCode::kBadData, "the data set has no train track with audio; give prepare --audio");
-    }
-    return rows;
-  }
-
   // A clip length that the time table does not cover, or a patchout that leaves nothing.
   void check_lengths() const {
     if (config_.data.seconds == 0) return;
@@ -187,12 +178,12 @@ class PasstTask : public TrainTask {
   Config config_;
   const data::DataSet& data_;
   data::Shard shard_;
-  std::vector<std::int64_t> train_rows_, test_rows_;
+  TrainRows rows_;
   nn::Passt model_;
   ModelCard card_;
   data::AudioLoader loader_;
   ClipSource clips_;  // in its place, if there is one
-  std::vector<data::BadTrack> unread_test_;
+  std::vector<data::BadTrack> unread_;
 };
 
 }  // namespace

@@ -10,9 +10,13 @@ namespace onpa::apps {
 namespace {
 
 // What a reader of the model card must know before trusting a test error.
-constexpr const char* kSelection =
-    "; eval, predict and embed use a run's newest checkpoint; there is no validation split, and "
-    "checkpoints/best is picked on the test split";
+std::string selection_of(const Config& config) {
+  const std::string used = "; eval, predict and embed use a run's newest checkpoint; ";
+  if (config.data.validation > 0) {
+    return used + "checkpoints/best is picked on the tracks that data.validation holds out";
+  }
+  return used + "there is no validation split, and checkpoints/best is picked on the test split";
+}
 
 constexpr const char* kStateFile = "state.json";
 constexpr const char* kConfigFile = "config.toml";
@@ -124,7 +128,8 @@ nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts&
   content.step = state.step;
   append_views(parts.params, parts.params.data(), "", content.tensors["model"]);
   content.metadata["model"] = card.metadata();
-  content.metadata["model"]["weights"] = "as of step " + std::to_string(state.step) + kSelection;
+  content.metadata["model"]["weights"] =
+      "as of step " + std::to_string(state.step) + selection_of(config);
   io::NamedTensors& optim = content.tensors["optim"];
   for (const auto& [name, buffer] : moments) {
     append_views(parts.params, buffer, name + ".", optim);
@@ -134,7 +139,7 @@ nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts&
     append_views(parts.params, parts.average->data(), "", content.tensors["swa"]);
     content.metadata["swa"] = card.metadata();
     content.metadata["swa"]["weights"] =
-        "average as of step " + std::to_string(state.step) + kSelection;
+        "average as of step " + std::to_string(state.step) + selection_of(config);
     content.metadata["swa"]["average.count"] = std::to_string(parts.average->count());
   }
   content.text[kStateFile] = state.to_json();

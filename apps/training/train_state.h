@@ -27,8 +27,8 @@ struct TrainState {
   bool epoch_closed = true;           // the last finished epoch has been evaluated, if it was due
   std::int64_t evaluated_step = -1;   // step of the last evaluation
   double train_seconds = 0;           // loading and learning, without evaluation and checkpoints
-  // Lowest so far on the test split, the only one held out: picked there, it is biased low and
-  // decides nothing. 0: not evaluated yet.
+  // Lowest so far on TrainRows::evaluation: picked there, it is biased low and decides nothing. 0:
+  // not evaluated yet.
   double best_rmse = 0;
   std::int64_t best_step = 0;
   double hours_per_epoch = 0;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "apps/inference/inference.h"
@@ -27,7 +28,7 @@ struct HostBatch {
   std::int64_t cursor = 0;          // where the epoch goes on after it
 };
 
-/// What a Dense learns from, all of it, in the order of the train split; scaled.
+/// What a Dense learns from, all of it, in the order of TrainRows::train; scaled.
 struct DenseRows {
   nn::DenseConfig model;
   Tensor x, y;  // (rows, inputs) and (rows, 1) f32
@@ -38,7 +39,7 @@ class TrainTask {
   virtual ~TrainTask() = default;
   virtual nn::Module& module() = 0;
   virtual void initialize(std::uint64_t seed) = 0;
-  /// What is to be written with the weights; its scales are fitted to the train split.
+  /// What is to be written with the weights; its scales are fitted to TrainRows::train.
   virtual const ModelCard& card() const = 0;
 
   /// Starts an epoch at `cursor`: 0, or HostBatch::cursor of the last batch that was used. The next
@@ -63,10 +64,12 @@ class TrainTask {
   virtual std::int64_t batches_per_epoch() const = 0;
   virtual std::int64_t samples_per_epoch() const = 0;
 
-  /// Predictions for the test split with the module's present parameters. Ranks call it alike,
-  /// predict a part each and all get all; `stop` may differ. Throws as next_batch().
-  virtual std::vector<TrackPrediction> predict_test(const StopCheck& stop) = 0;
-  /// Tracks of either split that could not be used; the same one may be listed more than once.
+  /// TrainRows::evaluated.
+  virtual const std::string& evaluated() const = 0;
+  /// Predictions for TrainRows::evaluation with the module's present parameters. Ranks call it
+  /// alike, predict a part each and all get all; `stop` may differ. Throws as next_batch().
+  virtual std::vector<TrackPrediction> predict_held_out(const StopCheck& stop) = 0;
+  /// Tracks of either list that could not be used; the same one may be listed more than once.
   virtual std::vector<data::BadTrack> bad_tracks() const { return {}; }
   /// Seconds spent waiting for data so far.
   virtual double wait_seconds() const { return 0; }
@@ -74,7 +77,7 @@ class TrainTask {
 
 /// Makes a batch, with targets that may be changed; there is always another.
 using ClipSource = std::function<data::AudioBatch()>;
-/// Throws Error (kBadData) if the data set has nothing to train on. The data set must outlive it.
+/// Of train_rows(). Throws as it. The data set must outlive it.
 /// `clips`, if given, takes the place of the files that the data set names; one rank only. With
 /// several ranks in `shard` a batch is that of all of them.
 std::unique_ptr<TrainTask> make_passt_task(const Config& config, const data::DataSet& data,

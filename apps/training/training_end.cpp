@@ -113,8 +113,9 @@ int TrainingRun::close_files(bool stopped, bool written) {
   }
   if (state_.best_rmse > 0) {
     spdlog::info(
-        "lowest test RMSE {:.4f}, at step {}; picked on the test split, so no unbiased estimate",
-        state_.best_rmse, state_.best_step);
+        "lowest {0} RMSE {1:.4f}, at step {2}; picked on the {0} {3}, so no unbiased estimate",
+        task_->evaluated(), state_.best_rmse, state_.best_step,
+        config_.data.validation > 0 ? "tracks" : "split");
   }
   spdlog::info("{} steps, {:.3g} h an epoch, {:.3g} samples/s, {:.3g} min of training", state_.step,
                state_.hours_per_epoch,

@@ -98,7 +98,7 @@ class TrainingRun {
   bool log_failed_ = false;
   bool profile_failed_ = false;
   double lr_ = 0;
-  RegressionMetrics last_test_;
+  RegressionMetrics last_errors_;  // of the last evaluation
 
   // since the last line of metrics
   struct Window {

@@ -29,7 +29,13 @@ void TrainingRun::check_same_model(const nn::FoundCheckpoint& found) const {
   const Config before =
       parse_toml(config_.model.kind, text->second, (found.folder / "config.toml").string());
   std::string changed;
+  // Other tracks, and other scales.
+  const bool held_out = before.data.validation > 0 || config_.data.validation > 0;
   for (const std::string& key : changed_keys(before, config_)) {
+    if (key == "data.validation" || (key == "train.seed" && held_out)) {
+      fail(ExitCode::kConfig, key, " differs from the checkpoint ", found.folder.string(),
+           ": other tracks would be held out; use another --run");
+    }
     if (key.rfind("model.", 0) == 0 || key == "mel.mels" || key == "data.standardize_target") {
       fail(ExitCode::kConfig, key, " differs from the checkpoint ", found.folder.string(),
            "; use another --run for another model");

@@ -187,7 +187,7 @@ std::string TrainingRun::log_problem() {
   return problem.empty() ? events_->file().problem() : problem;
 }
 
-// Errors on the test split, of the live weights and of the averaged ones; false if stopped.
+// Errors on the tracks held out, of the live weights and of the averaged ones; false if stopped.
 bool TrainingRun::evaluate() {
   const PhaseScope scope("evaluate");
   ranks_.phase("evaluate");
@@ -197,28 +197,29 @@ bool TrainingRun::evaluate() {
   };
   Metrics out = {{"epoch", static_cast<double>(state_.epoch)}};
   const auto add = [&](const std::string& prefix) {
-    const std::vector<TrackPrediction> predictions = task_->predict_test(stop);
+    const std::vector<TrackPrediction> predictions = task_->predict_held_out(stop);
     if (agree_to_stop() || predictions.empty()) return false;
-    last_test_ = metrics_of(predictions);
-    out.emplace_back(prefix + "_rmse", last_test_.rmse);
-    out.emplace_back(prefix + "_mae", last_test_.mae);
-    out.emplace_back(prefix + "_r2", last_test_.r2);
+    last_errors_ = metrics_of(predictions);
+    out.emplace_back(prefix + "_rmse", last_errors_.rmse);
+    out.emplace_back(prefix + "_mae", last_errors_.mae);
+    out.emplace_back(prefix + "_r2", last_errors_.r2);
     return true;
   };
-  bool any = add("test");
-  std::string text =
-      any ? fmt::format("test RMSE {:.4f} MAE {:.4f}", last_test_.rmse, last_test_.mae) : "";
+  bool any = add(task_->evaluated());
+  std::string text = any ? fmt::format("{} RMSE {:.4f} MAE {:.4f}", task_->evaluated(),
+                                       last_errors_.rmse, last_errors_.mae)
+                         : "";
   if (any && average_ && average_->count() > 0) {
     const Averaged averaged(*average_);
     any = add("average");
-    text += fmt::format(", averaged RMSE {:.4f} MAE {:.4f}", last_test_.rmse, last_test_.mae);
+    text += fmt::format(", averaged RMSE {:.4f} MAE {:.4f}", last_errors_.rmse, last_errors_.mae);
   }
   if (stopping()) return false;
   state_.evaluated_step = state_.step;
   changed_ = true;
   if (!any) return true;
-  if (state_.best_rmse == 0 || last_test_.rmse < state_.best_rmse) {
-    state_.best_rmse = last_test_.rmse;
+  if (state_.best_rmse == 0 || last_errors_.rmse < state_.best_rmse) {
+    state_.best_rmse = last_errors_.rmse;
     state_.best_step = state_.step;
   }
   out.emplace_back("train_seconds", state_.train_seconds);

@@ -57,7 +57,8 @@ class FakeTask : public TrainTask {
   }
   std::int64_t batches_per_epoch() const override { return kBatches; }
   std::int64_t samples_per_epoch() const override { return kBatches * kBatch; }
-  std::vector<TrackPrediction> predict_test(const StopCheck&) override { return {}; }
+  const std::string& evaluated() const override { return evaluated_; }
+  std::vector<TrackPrediction> predict_held_out(const StopCheck&) override { return {}; }
   double wait_seconds() const override { return static_cast<double>(loads); }
 
   std::function<void(std::uint64_t draw)> on_load;
@@ -69,6 +70,7 @@ class FakeTask : public TrainTask {
  private:
   nn::Dense model_{small_model()};
   ModelCard card_;
+  std::string evaluated_ = "test";
   std::int64_t next_ = 0;
 };
 

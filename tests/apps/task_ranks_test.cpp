@@ -150,7 +150,7 @@ TEST_F(PasstRanks, KnowTheBadTracksOfAll) {
     HostBatch batch;
     for (std::uint64_t draw = 0; task->next_batch(draw, batch); ++draw) {
     }
-    EXPECT_EQ(task->predict_test({}).size(), 7u);
+    EXPECT_EQ(task->predict_held_out({}).size(), 7u);
     std::vector<std::int64_t> rows;
     for (const data::BadTrack& track : task->bad_tracks()) rows.push_back(track.row);
     std::sort(rows.begin(), rows.end());
@@ -178,14 +178,14 @@ TEST_F(PasstRanks, PredictEachTestTrackOnce) {
     config.data.seconds = std::stod(seconds);
     const auto alone = make_passt_task(config, data);
     alone->initialize(1);
-    const auto want = alone->predict_test({});
+    const auto want = alone->predict_held_out({});
     ASSERT_EQ(want.size(), 7u);
     for (const int world : {2, 3, 10}) {  // with 10 some have nothing to do
       SCOPED_TRACE(::testing::Message() << world << " ranks, " << seconds << " s");
       run_ranks(world, [&](const data::Shard& shard) {
         const auto task = make_passt_task(config, data, {}, shard);
         task->initialize(1);
-        expect_predictions(task->predict_test({}), want, kRounding);
+        expect_predictions(task->predict_held_out({}), want, kRounding);
       });
     }
   }
@@ -199,7 +199,7 @@ TEST_F(PasstRanks, JudgeUnreadTestTracksTogether) {
     const auto predict = [&](const data::Shard& shard) {
       const auto task = make_passt_task(config, data, {}, shard);
       task->initialize(1);
-      task->predict_test({});
+      task->predict_held_out({});
     };
     const std::string want = text_of(outcomes_of_ranks(1, predict)[0]);
     EXPECT_EQ(want.rfind("65: loader: 1 of 8 tracks", 0), fraction == 0.12 ? 0 : std::string::npos);
@@ -212,7 +212,7 @@ TEST_F(PasstRanks, AFailureInAnEvaluationStopsAll) {
   const auto outcomes = outcomes_of_ranks(3, [&](const data::Shard& shard) {
     const auto task = make_passt_task(config, data_, {}, shard);
     task->initialize(1);
-    task->predict_test([&]() -> bool {
+    task->predict_held_out([&]() -> bool {
       if (shard.rank == 2) fail(ExitCode::kOutOfMemory, "no memory");
       return false;
     });
@@ -321,13 +321,13 @@ TEST(DenseRanks, PredictEachTestRowOnce) {
   const data::DataSet data = testing::feature_data(45);
   const auto alone = make_dense_task(dense_config(), data);
   alone->initialize(1);
-  const auto want = alone->predict_test({});
+  const auto want = alone->predict_held_out({});
   ASSERT_EQ(want.size(), 9u);
   for (const int world : {2, 4, 11}) {
     run_ranks(world, [&](const data::Shard& shard) {
       const auto task = make_dense_task(dense_config(), data, shard);
       task->initialize(1);
-      expect_predictions(task->predict_test({}), want, kRounding);
+      expect_predictions(task->predict_held_out({}), want, kRounding);
     });
   }
 }

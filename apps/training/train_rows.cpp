@@ -1,0 +1,60 @@
+#include "apps/training/train_rows.h"
+
+#include <xxhash.h>
+
+#include "apps/inference/inference.h"
+#include "kernels/error.h"
+#include "kernels/philox.h"
+
+namespace onpa::apps {
+namespace {
+
+// An RngStream of its own.
+constexpr std::uint32_t kStreamValidation = 19;
+
+[[noreturn]] void nothing_left(const TrainRows& rows, const Config& config) {
+  const char* audio = config.model.kind == "passt" ? " with audio" : "";
+  if (rows.evaluated == "validation") {
+    const char* part = rows.train.empty() ? "to train on" : "to evaluate on";
+    fail(ExitCode::kBadData, "data.validation=", config.data.validation, " leaves no track", audio,
+         " ", part, ": ", rows.train.size(), " to train on, ", rows.evaluation.size(), " held out");
+  }
+  fail(ExitCode::kBadData, "the data set has no train track", audio,
+       *audio != '\0' ? "; give prepare --audio" : "");
+}
+
+}  // namespace
+
+bool held_out(const std::string& group, const Config& config) {
+  if (config.data.validation == 0) return false;
+  const std::uint64_t hash = XXH3_64bits(group.data(), group.size());
+  Philox draws({.seed = static_cast<std::uint64_t>(config.train.seed),
+                .stream = kStreamValidation,
+                .step = hash >> 32,
+                .sample = hash & 0xFFFFFFFFu});
+  return draws.uniform() < config.data.validation;
+}
+
+TrainRows train_rows(const data::DataSet& data, const Config& config) {
+  const bool validation = config.data.validation > 0;
+  TrainRows rows;
+  rows.evaluated = validation ? "validation" : "test";
+  if (!validation) rows.evaluation = data.indices(data::Split::kTest);
+  for (std::int64_t i = 0; i < std::ssize(data.tracks); ++i) {
+    const data::Track& track = data.tracks[static_cast<std::size_t>(i)];
+    if (track.split != data::Split::kTrain) continue;
+    if (held_out(track.group_key(), config)) {
+      rows.evaluation.push_back(i);
+    } else if (track.kept) {
+      rows.train.push_back(i);
+    }
+  }
+  if (config.model.kind == "passt") {
+    rows.train = rows_with_audio(data, rows.train);
+    rows.evaluation = rows_with_audio(data, rows.evaluation);
+  }
+  if (rows.train.empty() || (validation && rows.evaluation.empty())) nothing_left(rows, config);
+  return rows;
+}
+
+}  // namespace onpa::apps
