@@ -6,12 +6,15 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <system_error>
-#include <unordered_map>
 #include <unordered_set>
 
+#include "data/csv_reader.h"
 #include "data/file.h"
+#include "data/id_index.h"
 #include "data/table.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
@@ -27,20 +30,11 @@ constexpr std::array<const char*, 6> kTrackColumns = {"id",         "audio", "ge
                                                       "popularity", "split", "kept"};
 constexpr const char* kGroupColumn = "group";
 
-// Shortest text that reads back as the same value.
+// The shortest text that reads back as the same value.
 template <class T>
-std::string number_text(T value) {
+void append_number(std::string& line, T value) {
   std::array<char, 40> text;
-  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-  return {text.data(), end};
-}
-
-std::string hash_hex(std::string_view bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  const std::uint64_t hash = XXH3_64bits(bytes.data(), bytes.size());
-  std::string hex;
-  for (int shift = 60; shift >= 0; shift -= 4) hex += kDigits[(hash >> shift) & 15];
-  return hex;
+  line.append(text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr);
 }
 
 // A data set may come from someone else: its paths must not reach outside its audio folder.
@@ -53,82 +47,89 @@ float target_of(double popularity) {
   return static_cast<float>(popularity / 100 - 0.5);
 }
 
+// The rows of tracks.csv as tracks.
 class TrackReader {
  public:
-  TrackReader(const Table& table, const std::vector<std::string>& feature_names) : table_(table) {
+  TrackReader(CsvReader& rows, const std::vector<std::string>& feature_names) : rows_(rows) {
     for (const char* name : kTrackColumns) columns_.push_back(require(name));
-    group_ = table_.find(kGroupColumn);
+    group_ = rows_.find(kGroupColumn);
     for (const std::string& name : feature_names) features_.push_back(require(name));
   }
 
-  Track read(std::int64_t row) {
-    Track track;
-    track.id = cell(row, kId);
-    if (track.id.empty()) bad(row, columns_[kId], "a track id");
-    const auto [first, added] = lines_.emplace(cell(row, kId), table_.line(row));
-    if (!added) {
-      bad(row, columns_[kId], detail::concat("an id that line ", first->second, " does not have"));
+  std::vector<Track> read_all() {
+    std::vector<Track> tracks;
+    std::vector<std::int64_t> lines;
+    IdIndex ids([&](std::size_t i) -> std::string_view { return tracks[i].id; });
+    while (rows_.next()) {
+      if (cell(kId).empty()) bad(columns_[kId], "a track id");
+      const std::size_t first = ids.find_or_add(cell(kId), tracks.size());
+      if (first != ids.kNone) {
+        bad(columns_[kId], detail::concat("an id that line ", lines[first], " does not have"));
+      }
+      tracks.push_back(read());
+      lines.push_back(rows_.line());
     }
-    track.audio = cell(row, kAudio);
-    if (!stays_inside(track.audio)) {
-      bad(row, columns_[kAudio], "a path below the audio folder, without \"..\"");
-    }
-    track.genre = cell(row, kGenre);
-    track.popularity = number(row, columns_[kPopularity], 0, 100, "a number from 0 to 100");
-    track.target = target_of(track.popularity);
-    track.split = one_of(row, kSplit, "test", "train") ? Split::kTrain : Split::kTest;
-    track.kept = one_of(row, kKept, "0", "1");
-    if (group_ >= 0) track.group = table_.cell(row, group_);
-    track.features.reserve(features_.size());
-    constexpr double kLargest = std::numeric_limits<float>::max();
-    for (const int column : features_) {
-      track.features.push_back(
-          static_cast<float>(number(row, column, -kLargest, kLargest, "a finite number")));
-    }
-    return track;
+    return tracks;
   }
 
  private:
   enum Column { kId, kAudio, kGenre, kPopularity, kSplit, kKept };
 
-  int require(const std::string& name) const {
-    const int column = table_.find(name);
-    if (column >= 0) return column;
-    std::string found;
-    for (const std::string& c : table_.columns()) found += (found.empty() ? "" : ", ") + c;
-    fail(ExitCode::kBadData, table_.name(), ":1: no column \"", name, "\", got: ", found);
+  Track read() const {
+    Track track;
+    track.id = cell(kId);
+    track.audio = cell(kAudio);
+    if (!track.audio.empty() && !stays_inside(track.audio)) {
+      bad(columns_[kAudio], "a path below the audio folder, without \"..\"");
+    }
+    track.genre = cell(kGenre);
+    track.popularity = number(columns_[kPopularity], 0, 100, "a number from 0 to 100");
+    track.target = target_of(track.popularity);
+    track.split = one_of(kSplit, "test", "train") ? Split::kTrain : Split::kTest;
+    track.kept = one_of(kKept, "0", "1");
+    if (group_ >= 0) track.group = rows_.cell(group_);
+    track.features.reserve(features_.size());
+    constexpr double kLargest = std::numeric_limits<float>::max();
+    for (const int column : features_) {
+      track.features.push_back(
+          static_cast<float>(number(column, -kLargest, kLargest, "a finite number")));
+    }
+    return track;
   }
 
-  [[noreturn]] void bad(std::int64_t row, int column, const std::string& want) const {
-    fail(ExitCode::kBadData, table_.name(), ":", table_.line(row), ": column ",
-         table_.columns()[static_cast<std::size_t>(column)], ": got \"", table_.cell(row, column),
+  int require(const std::string& name) const {
+    const int column = rows_.find(name);
+    if (column >= 0) return column;
+    std::string found;
+    for (const std::string& c : rows_.columns()) found += (found.empty() ? "" : ", ") + c;
+    fail(ExitCode::kBadData, rows_.name(), ":1: no column \"", name, "\", got: ", found);
+  }
+
+  [[noreturn]] void bad(int column, const std::string& want) const {
+    fail(ExitCode::kBadData, rows_.name(), ":", rows_.line(), ": column ",
+         rows_.columns()[static_cast<std::size_t>(column)], ": got \"", rows_.cell(column),
          "\", want ", want);
   }
 
-  std::string_view cell(std::int64_t row, Column column) const {
-    return table_.cell(row, columns_[column]);
-  }
+  std::string_view cell(Column column) const { return rows_.cell(columns_[column]); }
 
-  double number(std::int64_t row, int column, double low, double high, const char* want) const {
+  double number(int column, double low, double high, const char* want) const {
     double value = 0;
-    if (!parse_number(table_.cell(row, column), value) || value < low || value > high) {
-      bad(row, column, want);
-    }
+    if (!parse_number(rows_.cell(column), value) || value < low || value > high) bad(column, want);
     return value;
   }
 
-  bool one_of(std::int64_t row, Column column, const char* no, const char* yes) const {
-    const std::string_view text = cell(row, column);
+  bool one_of(Column column, const char* no, const char* yes) const {
+    const std::string_view text = cell(column);
     if (text != no && text != yes) {
-      bad(row, columns_[column], std::string("\"") + yes + "\" or \"" + no + "\"");
+      bad(columns_[column], std::string("\"") + yes + "\" or \"" + no + "\"");
     }
     return text == yes;
   }
 
-  const Table& table_;
+  CsvReader& rows_;
   std::vector<int> columns_, features_;
   int group_ = -1;
-  std::unordered_map<std::string_view, std::int64_t> lines_;  // of each id
 };
 
 void read_card(const fs::path& path, const fs::path& folder, DataSet& data) {
@@ -152,41 +153,66 @@ void check_savable(const DataSet& data) {
       fail(ExitCode::kBadData, "data set: feature name \"", name, "\" is empty or taken");
     }
   }
-  std::unordered_set<std::string_view> ids;
-  for (const Track& track : data.tracks) {
+  IdIndex ids([&](std::size_t i) -> std::string_view { return data.tracks[i].id; });
+  for (std::size_t i = 0; i < data.tracks.size(); ++i) {
+    const Track& track = data.tracks[i];
     const bool finite = std::all_of(track.features.begin(), track.features.end(),
                                     [](float x) { return std::isfinite(x); });
     const char* wrong = nullptr;
     if (track.id.empty()) wrong = "no id";
-    if (!ids.insert(track.id).second) wrong = "its id twice";
+    if (ids.find_or_add(track.id, i) != ids.kNone) wrong = "its id twice";
     if (!(track.popularity >= 0 && track.popularity <= 100))
       wrong = "a popularity outside [0, 100]";
     if (track.features.size() != data.feature_names.size()) wrong = "a wrong number of features";
     if (!finite) wrong = "a feature that is not finite";
-    if (!stays_inside(track.audio)) wrong = "an audio path outside the audio folder";
+    if (!track.audio.empty() && !stays_inside(track.audio))
+      wrong = "an audio path outside the audio folder";
     if (wrong != nullptr) {
       fail(ExitCode::kBadData, "data set: track \"", track.id, "\" has ", wrong);
     }
   }
 }
 
-std::string tracks_csv(const DataSet& data) {
-  std::vector<std::string> cells(kTrackColumns.begin(), kTrackColumns.end());
-  cells.emplace_back(kGroupColumn);
-  cells.insert(cells.end(), data.feature_names.begin(), data.feature_names.end());
-  std::string text = csv_line(cells);
-  for (const Track& track : data.tracks) {
-    cells = {track.id,
-             track.audio,
-             track.genre,
-             number_text(track.popularity),
-             track.split == Split::kTrain ? "train" : "test",
-             track.kept ? "1" : "0",
-             track.group};
-    for (const float value : track.features) cells.push_back(number_text(value));
-    text += csv_line(cells);
+void append_row(std::string& text, const Track& track) {
+  append_csv_cell(text, track.id);
+  for (const std::string* cell : {&track.audio, &track.genre}) {
+    text += ',';
+    append_csv_cell(text, *cell);
   }
-  return text;
+  text += ',';
+  append_number(text, track.popularity);
+  text += track.split == Split::kTrain ? ",train," : ",test,";
+  text += track.kept ? "1," : "0,";
+  append_csv_cell(text, track.group);
+  for (const float value : track.features) {
+    text += ',';
+    append_number(text, value);
+  }
+  text += '\n';
+}
+
+// Writes tracks.csv a piece at a time; returns the hash of all.
+std::uint64_t write_tracks(const DataSet& data, io::FileWriter& file) {
+  constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
+  std::vector<std::string> names(kTrackColumns.begin(), kTrackColumns.end());
+  names.emplace_back(kGroupColumn);
+  names.insert(names.end(), data.feature_names.begin(), data.feature_names.end());
+  std::string text = csv_line(names);
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(),
+                                                                      XXH3_freeState);
+  ONPA_CHECK(hash != nullptr, "data set: no memory for a hash");
+  XXH3_64bits_reset(hash.get());
+  const auto flush = [&] {
+    XXH3_64bits_update(hash.get(), text.data(), text.size());
+    file.write(text);
+    text.clear();
+  };
+  for (const Track& track : data.tracks) {
+    append_row(text, track);
+    if (text.size() >= kPieceBytes) flush();
+  }
+  if (!text.empty()) flush();
+  return XXH3_64bits_digest(hash.get());
 }
 
 std::string card_text(const DataSet& data, const fs::path& folder, const std::string& hash) {
@@ -233,12 +259,9 @@ DataSet DataSet::load(const fs::path& folder) {
   DataSet data;
   read_card(folder / "card.json", folder, data);
   const fs::path tracks = folder / "tracks.csv";
-  std::string text = read_file(tracks);
-  data.hash = hash_hex(text);
-  const Table table = Table::parse_csv(std::move(text), tracks.string());
-  TrackReader reader(table, data.feature_names);
-  data.tracks.reserve(static_cast<std::size_t>(table.rows()));
-  for (std::int64_t row = 0; row < table.rows(); ++row) data.tracks.push_back(reader.read(row));
+  CsvReader rows(tracks);
+  data.tracks = TrackReader(rows, data.feature_names).read_all();
+  data.hash = rows.hash();
   return data;
 }
 
@@ -247,9 +270,10 @@ void DataSet::save(const fs::path& folder) const {
   const io::FaultScope faults(io::FileKind::kData);
   io::make_folders(folder);
   // Both are on the disk before a data set that is there is touched.
-  const std::string tracks_text = tracks_csv(*this);
-  io::StagedFile tracks_file(folder / "tracks.csv", tracks_text);
-  io::StagedFile card_file(folder / "card.json", card_text(*this, folder, hash_hex(tracks_text)));
+  std::uint64_t hash = 0;
+  io::StagedFile tracks_file(folder / "tracks.csv",
+                             [&](io::FileWriter& file) { hash = write_tracks(*this, file); });
+  io::StagedFile card_file(folder / "card.json", card_text(*this, folder, hash_hex(hash)));
   std::error_code ignored;
   fs::remove(folder / "card.json", ignored);
   tracks_file.commit();

@@ -28,13 +28,25 @@ class Descriptor {
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.get() < 0) {
+int open_to_read(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
     fail(missing ? ExitCode::kInputMissing : ExitCode::kIo, path.string(),
          ": cannot open: ", std::strerror(errno));
   }
+  return descriptor;
+}
+
+std::string hash_hex(std::uint64_t hash) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  for (int shift = 60; shift >= 0; shift -= 4) hex += kDigits[(hash >> shift) & 15];
+  return hex;
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  const Descriptor file(open_to_read(path));
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) {
     fail(ExitCode::kIo, path.string(), ": cannot read: ", std::strerror(errno));

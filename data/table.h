@@ -1,4 +1,4 @@
-// Delimited text (CSV) as a table of text cells, RFC 4180 with the liberties that real files take.
+// A whole CSV as a table of text cells; csv_reader.h reads one row by row.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,11 @@
 
 namespace onpa::data {
 
-/// All cells as text, column names from the header. Holds the file's text once plus eight bytes a
+/// All cells as text, column names from the header. Holds the text of the cells plus eight bytes a
 /// cell.
 class Table {
  public:
-  /// Reads a CSV: quotes (commas, quotes and newlines inside), BOM, CRLF or LF, an empty first
-  /// header (a row index), no final newline, quotes in the middle of an unquoted cell (kept as they
-  /// are), blank lines (skipped). Throws Error (kBadData) naming file, line and column for ragged
-  /// rows, an unclosed quote, text after a closing quote, NUL bytes, a bare carriage return, empty
-  /// or duplicate headers, a file without a header; kInputMissing or kIo if it cannot be read.
-  /// Source: RFC 4180.
+  /// All rows that a CsvReader gives; throws as it does.
   static Table read_csv(const std::filesystem::path& path);
   /// The same of `text`; `name` stands for the file in messages.
   static Table parse_csv(std::string text, const std::string& name);
@@ -35,7 +30,8 @@ class Table {
   const std::string& name() const { return name_; }
 
  private:
-  friend class CsvParser;
+  explicit Table(class CsvReader& reader);
+
   std::string name_;
   std::vector<std::string> columns_;
   std::string text_;               // unescaped cells, back to back
@@ -46,6 +42,9 @@ class Table {
 
 /// The finite number that a whole cell spells; false for anything else (text, "", "nan", "1e999").
 bool parse_number(std::string_view cell, double& value);
+
+/// Appends a cell to a CSV line, with quoting where needed. Throws as csv_line.
+void append_csv_cell(std::string& line, std::string_view cell);
 
 /// One CSV line (with "\n") with quoting where needed; reading it gives back the same cells. Throws
 /// Error if a cell holds a NUL byte, which CSV cannot carry.
