@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <string_view>
 
 #include "apps/benchmark/bench.h"
 #include "apps/commands/commands.h"
@@ -15,11 +17,15 @@
 #include "apps/support/process.h"
 #include "apps/support/suggest.h"
 #include "apps/training/rank_job.h"
+#include "data/decode_worker.h"
 #include "kernels/error.h"
 #include "nn/transformer.h"
 
 namespace onpa::apps {
 namespace {
+
+// For this program itself alone: no verb that help names.
+constexpr const char* kDecodeVerb = "decode-worker";
 
 struct AllArgs {
   PrepareArgs prepare;
@@ -299,6 +305,12 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   onpa::apps::keep_standard_streams();
+  if (argc == 3 && std::string_view(argv[1]) == onpa::apps::kDecodeVerb) {
+    onpa::apps::report_crashes("decoder");
+    const onpa::apps::Unfinished mark;
+    onpa::data::run_decode_worker(std::strtoull(argv[2], nullptr, 10));
+  }
   onpa::apps::report_crashes();
+  onpa::apps::set_decoder_command({"/proc/self/exe", onpa::apps::kDecodeVerb});
   return onpa::apps::run(argc, argv);
 }

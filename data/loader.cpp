@@ -31,6 +31,7 @@ void check_options(const DataSet& data, const std::vector<std::int64_t>& rows,
         o.wave_mixup_probability, "0 to 1");
   check(o.max_bad_fraction >= 0 && o.max_bad_fraction <= 1, "max_bad_fraction", o.max_bad_fraction,
         "0 to 1");
+  check(o.decoder.seconds > 0, "decoder.seconds", o.decoder.seconds, "more than 0");
   for (const std::int64_t row : rows) {
     ONPA_CHECK(row >= 0 && row < std::ssize(data.tracks), "loader: row ", row, " of ",
                data.tracks.size(), " tracks");
@@ -344,6 +345,10 @@ std::vector<BadTrack> AudioLoader::bad_tracks() const {
 
 std::string AudioLoader::cache_problem() const {
   return state_->maker.cache_problem();
+}
+
+std::string AudioLoader::decoder_problem() const {
+  return state_->maker.decoder_problem();
 }
 
 double AudioLoader::wait_seconds() const {

@@ -11,6 +11,7 @@
 
 #include "audio/decode.h"
 #include "data/dataset.h"
+#include "data/decoder_pool.h"
 #include "data/shard.h"
 #include "tensor/tensor.h"
 
@@ -60,6 +61,7 @@ struct LoaderOptions {
   double max_bad_fraction = 0.01;      // of the epoch's tracks; above it: Error (kBadData)
   std::filesystem::path cache_folder;  // empty: no PCM cache
   std::uint64_t cache_bytes = std::uint64_t{20} << 30;
+  DecoderOptions decoder;
   /// For batches that several ranks share, unused by one rank alone: the place in the batch of each
   /// clip's partner, for batch number `draw` with `total` clips. A rank then loads the partners of
   /// its clips too. The same on all ranks; empty: none.
@@ -122,6 +124,8 @@ class AudioLoader {
   std::vector<BadTrack> bad_tracks() const;
   /// Why a track could not be kept in the PCM cache, the first time; empty if all were.
   std::string cache_problem() const;
+  /// Why files were decoded in this process although they should not have been, the first time.
+  std::string decoder_problem() const;
   /// Seconds that next() spent waiting for items, those of other ranks too; without workers, making
   /// them.
   double wait_seconds() const;

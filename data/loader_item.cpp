@@ -5,7 +5,6 @@
 #include <new>
 
 #include "audio/augment.h"
-#include "audio/decode.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
 #include "tensor/io/fault.h"
@@ -33,7 +32,7 @@ std::exception_ptr with_path(const std::string& path, const char* what, ExitCode
 
 ItemMaker::ItemMaker(const DataSet& data, const std::vector<std::int64_t>& rows,
                      const LoaderOptions& options)
-    : data_(data), rows_(rows), options_(options) {
+    : data_(data), rows_(rows), options_(options), decoders_(options.decoder) {
   if (!options.cache_folder.empty()) {
     cache_ = std::make_unique<PcmCache>(options.cache_folder, options.cache_bytes);
   }
@@ -90,7 +89,7 @@ std::vector<float> ItemMaker::decode(std::int64_t row) {
   if (track.audio.empty()) fail(ExitCode::kBadData, "track \"", track.id, "\" has no audio file");
   const std::filesystem::path path = data_.audio_root / track.audio;
   const auto decode_checked = [&] {
-    audio::Clip clip = audio::decode_file(path);
+    audio::Clip clip = decoders_.decode(path);
     if (!std::all_of(clip.samples.begin(), clip.samples.end(),
                      [](float x) { return std::isfinite(x); })) {
       fail(ExitCode::kBadData, path.string(), ": decodes to samples that are not finite");

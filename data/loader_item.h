@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/decoder_pool.h"
 #include "data/loader.h"
 
 namespace onpa::data {
@@ -32,8 +33,11 @@ class ItemMaker {
   LoaderItem make(std::uint64_t epoch, std::int64_t row);
   /// From now on this track is as one found bad here.
   void mark_bad(const BadTrack& track);
-  /// As PcmCache::problem().
+  /// Items that are being made fail soon.
+  void cancel() { decoders_.cancel(); }
+  /// As PcmCache::problem() and DecoderPool::problem().
   std::string cache_problem() const { return cache_ ? cache_->problem() : std::string(); }
+  std::string decoder_problem() const { return decoders_.problem(); }
 
  private:
   std::optional<std::vector<float>> load(std::int64_t row, std::vector<BadTrack>& bad);
@@ -45,6 +49,7 @@ class ItemMaker {
   const std::vector<std::int64_t>& rows_;
   const LoaderOptions& options_;
   std::unique_ptr<PcmCache> cache_;
+  DecoderPool decoders_;
   std::mutex mutex_;
   // A track found bad stays so for this loader, even if its file is repaired meanwhile: the batches
   // of an epoch must not depend on when a worker looked.

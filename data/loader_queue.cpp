@@ -16,6 +16,7 @@ ItemQueue::~ItemQueue() {
     stop_ = true;
   }
   work_.notify_all();
+  maker_.cancel();
   for (std::thread& thread : threads_) thread.join();
 }
 

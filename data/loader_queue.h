@@ -19,7 +19,7 @@ class ItemQueue {
  public:
   /// `maker` outlives this. Without workers take() makes the items, and wishes are not heard.
   ItemQueue(ItemMaker& maker, int workers);
-  /// Waits for the items that are being made.
+  /// Waits for the items that are being made, which are cancelled.
   ~ItemQueue();
   ItemQueue(const ItemQueue&) = delete;
   ItemQueue& operator=(const ItemQueue&) = delete;

@@ -209,7 +209,7 @@ std::vector<TrackPrediction> predict_clips(nn::Passt& model, const ModelCard& ca
     throw;
   }
   bad = loader.bad_tracks();
-  warn_of_cache(loader);
+  warn_of_loader(loader);
   return out;
 }
 
@@ -253,11 +253,15 @@ std::int64_t shortest_samples(const ModelCard& card) {
   return std::max(kShortestMelSamples, (card.passt.patch_t - 1) * card.mel.hop_samples + 1);
 }
 
-void warn_of_cache(const data::AudioLoader& loader) {
-  static std::atomic<bool> said = false;
-  const std::string problem = loader.cache_problem();
-  if (problem.empty() || said.exchange(true)) return;
-  spdlog::warn("PCM cache: {}; what is not cached is decoded each time", problem);
+void warn_of_loader(const data::AudioLoader& loader) {
+  static std::atomic<bool> said_cache = false, said_decoder = false;
+  const auto warn = [](std::atomic<bool>& said, const char* text, const std::string& problem) {
+    if (!problem.empty() && !said.exchange(true)) spdlog::warn(fmt::runtime(text), problem);
+  };
+  warn(said_cache, "PCM cache: {}; what is not cached is decoded each time",
+       loader.cache_problem());
+  warn(said_decoder, "{}; files are decoded in this process, which ends if a decoder crashes",
+       loader.decoder_problem());
 }
 
 std::vector<TrackPrediction> predict_rows(nn::Passt& model, const ModelCard& card,

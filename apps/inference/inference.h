@@ -51,8 +51,9 @@ std::vector<TrackPrediction> predict_rows(nn::Dense& model, const ModelCard& car
 Tensor logits_of(nn::Passt& model, const ModelCard& card, const Tensor& wave);
 Tensor logits_of(nn::Dense& model, const Tensor& features);
 
-/// Warns, once in a process, if `loader` could not keep a track in its PCM cache.
-void warn_of_cache(const data::AudioLoader& loader);
+/// Warns, once in a process, if `loader` could not keep a track in its PCM cache, or had no process
+/// to decode in.
+void warn_of_loader(const data::AudioLoader& loader);
 
 /// Scaled features (rows, features) of the given rows, in the card's order of features.
 Tensor scaled_features(const ModelCard& card, const data::DataSet& data,

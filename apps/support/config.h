@@ -51,6 +51,8 @@ struct LoaderSettings {
   std::int64_t workers = 2, prefetch_batches = 4;
   std::string cache_folder;
   double cache_gib = 20;
+  bool decode_process = true;
+  double decode_seconds = 60, decode_gib = 4;
 };
 
 struct TrainSettings {

@@ -88,6 +88,13 @@ void add_input(TableBuilder& t, MelSettings& m, DataSettings& d, LoaderSettings&
   t.number("prefetch_batches", l.prefetch_batches, 1, 1024, "batches decoded ahead");
   t.text("cache_folder", l.cache_folder, {}, "keeps decoded audio there; empty: no cache");
   t.number("cache_gib", l.cache_gib, 0, 1e6, "size limit of the cache");
+  t.flag(
+      "decode_process", l.decode_process,
+      "decode in processes of their own: a crash, a hang or too much memory costs only the file");
+  t.number("decode_seconds", l.decode_seconds, 0.1, 86400,
+           "after which a file that is still being decoded is given up (at most 0.8 of "
+           "train.stall_seconds)");
+  t.number("decode_gib", l.decode_gib, 0, 1e6, "address space of a decoder; 0: no limit");
 }
 
 void add_train(TableBuilder& t, TrainSettings& s) {

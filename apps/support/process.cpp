@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <utility>
 
 #include "kernels/error.h"
 
@@ -37,6 +38,7 @@ constexpr int kMostCalls = 64;
 constexpr std::size_t kStackBytes = 64 << 10;  // a stack that overflowed is of no use
 std::atomic<int> unfinished{0};
 char who[48] = "onpa: ";  // with the rank, if this is one of several
+std::vector<std::string> the_decoder_command;
 
 void say(const char* text) {
   if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;
@@ -86,10 +88,22 @@ void keep_standard_streams() {
   }
 }
 
-void report_crashes() {
+const std::vector<std::string>& decoder_command() {
+  return the_decoder_command;
+}
+
+void set_decoder_command(std::vector<std::string> command) {
+  the_decoder_command = std::move(command);
+}
+
+void report_crashes(const char* role) {
+  if (role != nullptr) std::snprintf(who, sizeof who, "onpa: %.20s: ", role);
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
   if (rank == nullptr && std::getenv("WORLD_SIZE") != nullptr) rank = std::getenv("RANK");
-  if (rank != nullptr) std::snprintf(who, sizeof who, "onpa: rank %.20s: ", rank);
+  if (rank != nullptr) {
+    const char* of = role == nullptr ? "" : role;
+    std::snprintf(who, sizeof who, "onpa: rank %.10s: %.20s%s", rank, of, role ? ": " : "");
+  }
   if (kSanitizerReports) return;
   std::set_terminate(on_terminate);
   void* first[1];

@@ -1,6 +1,9 @@
 // What the process has to see to from its start to its end, whatever it does in between.
 #pragma once
 
+#include <string>
+#include <vector>
+
 namespace onpa::apps {
 
 /// Opens those of stdin, stdout and stderr that are closed, for nobody: else the first files that
@@ -10,7 +13,13 @@ void keep_standard_streams();
 /// From here on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT (std::terminate, with the exception
 /// that led to it) first write what happened and the calls that led there to stderr; then the
 /// process ends by that signal as it would have. Once, at the start of the program.
-void report_crashes();
+/// `role` says what part of the program the process is, where it is not the whole.
+void report_crashes(const char* role = nullptr);
+
+/// What starts this program as a decoder (data::DecoderOptions); nothing in a program that has not
+/// said so, as a test.
+const std::vector<std::string>& decoder_command();
+void set_decoder_command(std::vector<std::string> command);
 
 /// While it lives, an exit(0) from anywhere in the process, which nobody would take for a failure,
 /// says so and becomes exit code 70. Nothing is torn down then: other threads may be using it.

@@ -1,11 +1,13 @@
 // Training PaSST on decoded audio.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "apps/support/log.h"
+#include "apps/support/process.h"
 #include "apps/training/train_rows.h"
 #include "apps/training/train_task.h"
 #include "audio/augment.h"
@@ -48,7 +50,7 @@ class PasstTask : public TrainTask {
   bool next_batch(std::uint64_t draw, HostBatch& out) override {
     data::AudioBatch batch;
     if (!read(draw, batch)) return false;
-    warn_of_cache(loader_);
+    warn_of_loader(loader_);
     out = {.samples = batch.samples,
            .total = batch.total,
            .first = batch.first,
@@ -202,6 +204,13 @@ data::LoaderOptions loader_options(const Config& c) {
   o.max_bad_fraction = c.data.max_bad_fraction;
   o.cache_folder = c.loader.cache_folder;
   o.cache_bytes = static_cast<std::uint64_t>(c.loader.cache_gib * (1 << 30));
+  if (c.loader.decode_process) o.decoder.command = decoder_command();
+  // A file that is given up in time is no stall.
+  o.decoder.seconds = c.loader.decode_seconds;
+  if (c.train.stall_seconds > 0) {
+    o.decoder.seconds = std::min(o.decoder.seconds, 0.8 * c.train.stall_seconds);
+  }
+  o.decoder.max_bytes = static_cast<std::uint64_t>(c.loader.decode_gib * (1 << 30));
   return o;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,17 +25,31 @@ constexpr std::array<std::string_view, 10> kKinds = {
     "checkpoint", "run", "metrics", "events", "data", "tables", "npy", "cache", "corpus", "demo"};
 static_assert(kKinds.size() == static_cast<std::size_t>(FileKind::kDemo) + 1);
 // In the order of FaultSite. Those from kFirstValueSite on have values to spoil.
-constexpr std::array<std::string_view, 6> kSites = {"step", "collective", "loader",
+constexpr std::array<std::string_view, 7> kSites = {"step", "collective", "loader", "decoder",
                                                     "loss", "gradient",   "weights"};
 static_assert(kSites.size() == static_cast<std::size_t>(FaultSite::kWeights) + 1);
 constexpr int kFirstValueSite = static_cast<int>(FaultSite::kLoss);
 constexpr int kNone = -1;
 
-enum class Action { kNone, kKill, kEnospc, kEio, kSegv, kTerminate, kExit, kHang, kNan, kNudge };
+enum class Action {
+  kNone,
+  kKill,
+  kEnospc,
+  kEio,
+  kSegv,
+  kTerminate,
+  kExit,
+  kHang,
+  kNan,
+  kNudge,
+  kAllocate
+};
 
-// Files take those of the first three, values all of the rest, other sites all but the last two.
-constexpr std::array<std::string_view, 9> kActions = {"kill", "enospc", "eio", "segv", "terminate",
-                                                      "exit", "hang",   "nan", "nudge"};
+// Files take those of the first three, sites `kill` and the next four, values two more, the decoder
+// the last.
+constexpr std::array<std::string_view, 10> kActions = {
+    "kill", "enospc", "eio", "segv", "terminate", "exit", "hang", "nan", "nudge", "allocate"};
+constexpr std::size_t kBlockBytes = 10'000'000'000;
 
 struct Plan {
   int kind = kNone, site = kNone;  // one of them is set, or there is nothing to do
@@ -61,6 +76,7 @@ std::string join(const std::array<std::string_view, N>& names) {
 bool goes_with(const Plan& plan) {
   if (plan.kind != kNone) return plan.action != Action::kNone && plan.action <= Action::kEio;
   if (plan.action == Action::kKill) return true;
+  if (plan.action == Action::kAllocate) return plan.site == static_cast<int>(FaultSite::kDecoder);
   const Action last = plan.site >= kFirstValueSite ? Action::kNudge : Action::kHang;
   return plan.action >= Action::kSegv && plan.action <= last;
 }
@@ -91,8 +107,8 @@ Plan parse(const char* value) {
   if (somewhere && number_ok && plan.operation >= 1 && goes_with(plan)) return plan;
   fail(ExitCode::kConfig, "ONPA_FAULT is \"", value, "\", want ", join(kKinds),
        ":N:kill|enospc|eio or ", join(kSites),
-       ":N:kill|segv|terminate|exit|hang (and nan|nudge for the last three); N+ for the N-th and "
-       "all later ones");
+       ":N:kill|segv|terminate|exit|hang (and nan|nudge for the last three, allocate for decoder); "
+       "N+ for the N-th and all later ones");
 }
 
 thread_local int current_kind = kNone;
@@ -124,6 +140,11 @@ bool is_due(const Plan& p, std::int64_t count) {
   for (;;) ::pause();
 }
 
+const Plan& plan_at_start() {
+  static const Plan at_start = parse(std::getenv("ONPA_FAULT"));
+  return at_start;
+}
+
 Spoil disturb(const Plan& p) {
   if (!is_due(p, ++passes)) return Spoil::kNone;
   if (p.action == Action::kNan) return Spoil::kNan;
@@ -134,11 +155,29 @@ Spoil disturb(const Plan& p) {
 }  // namespace
 
 Spoil fault_site(FaultSite site) {
-  static const Plan at_start = parse(std::getenv("ONPA_FAULT"));
+  const Plan& at_start = plan_at_start();
   if (at_start.site != static_cast<int>(site)) [[likely]] {
     return Spoil::kNone;
   }
   return disturb(at_start);
+}
+
+int order_fault(FaultSite site) {
+  const Plan& at_start = plan_at_start();
+  if (at_start.site != static_cast<int>(site)) [[likely]] {
+    return 0;
+  }
+  return is_due(at_start, ++passes) ? static_cast<int>(at_start.action) : 0;
+}
+
+void carry_out(int order) {
+  const auto action = static_cast<Action>(order);
+  if (action == Action::kNone) [[likely]] {
+    return;
+  }
+  if (action != Action::kAllocate) end_process(action);
+  void* volatile block = ::operator new(kBlockBytes);
+  ::operator delete(block);
 }
 
 FaultScope::FaultScope(FileKind kind) : outer_(current_kind) {

@@ -35,6 +35,7 @@ enum class FaultSite {
   kStep,        // a step has been taken and counted
   kCollective,  // a collective of several ranks is about to be started
   kLoader,      // a sample is about to be loaded, by any thread
+  kDecoder,     // a file is about to be decoded: what order_fault() is for
   // Where the CPU takes steps through autograd:
   kLoss,      // this rank's loss of a pass is there
   kGradient,  // backward is about to begin with this gradient of the loss
@@ -53,6 +54,13 @@ enum class Spoil {
 /// library that calls exit(0)) and `hang` (this thread sleeps for ever) do not return; `nan` and
 /// `nudge`, for loss, gradient and weights, return what to do. Throws Error as FaultScope.
 Spoil fault_site(FaultSite site);
+
+/// For what another process does on this one's behalf: counts as fault_site() does, here, but
+/// leaves the action to carry_out() there. Returns its number; 0: nothing. For kDecoder, whose
+/// actions are those above and `allocate`: a block of 10 GB.
+int order_fault(FaultSite site);
+/// Throws std::bad_alloc if there is no memory for `allocate`.
+void carry_out(int order);
 
 /// Marks the operations of this thread as those on files of one kind; the innermost scope counts.
 /// Throws Error (kConfig) if ONPA_FAULT is set to anything else.

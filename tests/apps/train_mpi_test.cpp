@@ -186,9 +186,9 @@ TEST_F(TrainMpi, ARankThatIsStuckIsNamed) {
   data.save(folder / "data");
   fs::remove(folder / "audio/track0.mp3");
   ASSERT_EQ(mkfifo((folder / "audio/track0.mp3").c_str(), 0600), 0);
-  const auto args =
-      train_args("passt", folder / "data", folder / "run",
-                 small_passt({"train.stall_seconds=2", "train.epochs=1", "data.wave_mixup=0"}));
+  const auto args = train_args("passt", folder / "data", folder / "run",
+                               small_passt({"train.stall_seconds=2", "train.epochs=1",
+                                            "data.wave_mixup=0", "loader.decode_process=false"}));
   for (const int ranks : {1, 2}) {
     const CommandResult stuck = ranks == 1 ? run_command(args) : start(ranks, args)->wait();
     EXPECT_EQ(stuck.code, 82) << stuck.err;

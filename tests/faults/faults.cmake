@@ -18,7 +18,7 @@ if(NOT ONPA_SANITIZE)
 endif()
 set(groups checkpoints values tracks settings resume)
 if(NOT ONPA_SANITIZE)  # which has its own way to crash, and needs more memory than limits allow
-  list(APPEND groups power_loss signals crashes limits surroundings ranks)
+  list(APPEND groups power_loss signals crashes decoders limits surroundings ranks)
 endif()
 foreach(group ${groups})
   add_test(NAME faults.${group} COMMAND ${fault_command} --group ${group})

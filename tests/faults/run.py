@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import REGISTRY, Failed, Skipped, Test, Tools, quick_parent  # noqa: E402
 
-GROUPS = ("checkpoints", "power_loss", "signals", "crashes", "limits", "values", "tracks", "settings",
+GROUPS = ("checkpoints", "power_loss", "signals", "crashes", "decoders", "limits", "values", "tracks", "settings",
           "surroundings", "resume", "ranks")
 
 

@@ -4,8 +4,9 @@
 //   ONPA_SHIM_ROOT   the folder; other files are left alone
 //   ONPA_SHIM_LOG    where to note every change: see record()
 //   ONPA_SHIM_FAIL   CALL:N:ERROR; the N-th write, fsync, rename, symlink, open, pthread_create, malloc
-//                    (of any kind) or mmap fails with EDQUOT, EROFS, EIO, EMFILE or ENOMEM; `short` writes
-//                    half. Without ONPA_SHIM_ROOT files anywhere count.
+//                    (of any kind), mmap or posix_spawn fails with EDQUOT, EROFS, EIO, EMFILE, ENOMEM or EAGAIN; `short`
+//                    writes half. Without ONPA_SHIM_ROOT files anywhere count.
+//   ONPA_SHIM_CRASH  the end of a path; who opens such a file dies of SIGSEGV
 //   ONPA_SHIM_AFTER  calls count from the first open of a file on whose path this text ends
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -13,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -33,6 +35,7 @@ static int fail_errno = 0, fail_short = 0;
 static atomic_long counted;
 static atomic_int armed;
 static const char* after = NULL;
+static const char* crash = NULL;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static unsigned handle_of[MAX_FD];  // 0: not of the folder
 static unsigned handles;
@@ -55,21 +58,29 @@ __attribute__((constructor)) static void start(void) {
       static const struct {
         const char* name;
         int value;
-      } errors[] = {{"EDQUOT", EDQUOT}, {"EROFS", EROFS}, {"EIO", EIO}, {"EMFILE", EMFILE}, {"ENOMEM", ENOMEM}};
+      } errors[] = {{"EDQUOT", EDQUOT}, {"EROFS", EROFS}, {"EIO", EIO}, {"EMFILE", EMFILE}, {"ENOMEM", ENOMEM}, {"EAGAIN", EAGAIN}};
       for (size_t i = 0; i < sizeof errors / sizeof *errors; ++i) {
         if (!strcmp(name + 1, errors[i].name)) fail_errno = errors[i].value;
       }
       fail_short = !strcmp(name + 1, "short");
     }
   }
+  crash = getenv("ONPA_SHIM_CRASH");
   after = fail_at > 0 ? getenv("ONPA_SHIM_AFTER") : NULL;
   atomic_store(&armed, fail_at > 0 && !after);
 }
 
-static void arm(const char* path) {
-  if (!after) return;
-  const size_t n = strlen(path), m = strlen(after);
-  if (n >= m && !strcmp(path + n - m, after)) atomic_store(&armed, 1);
+static int ends_with(const char* path, const char* end) {
+  const size_t n = strlen(path), m = strlen(end);
+  return n >= m && !strcmp(path + n - m, end);
+}
+
+static void about_to_open(const char* path) {
+  if (after && ends_with(path, after)) atomic_store(&armed, 1);
+  if (crash && ends_with(path, crash)) {
+    volatile int* volatile nowhere = NULL;
+    *nowhere = 0;
+  }
 }
 
 // Whether this call is the one that is to fail.
@@ -128,7 +139,7 @@ static void* next(const char* name) { return dlsym(RTLD_NEXT, name); }
 static int open_at(int at, const char* path, int flags, mode_t mode) {
   char full[PATH_MAX];
   const char* where = absolute(at, path, full);
-  arm(path);
+  about_to_open(path);
   if (counts(where) && due("open")) {
     errno = fail_errno;
     return -1;
@@ -169,7 +180,7 @@ int openat64(int at, const char* path, int flags, ...) {
   OPEN_MODE return open_at(at, path, flags, mode);
 }
 FILE* fopen(const char* path, const char* mode) {
-  arm(path);
+  about_to_open(path);
   if (counts(path) && due("open")) {
     errno = fail_errno;
     return NULL;
@@ -318,6 +329,13 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
   if (due("pthread_create")) return EAGAIN;
   return ((int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*))next("pthread_create"))(
       thread, attributes, body, argument);
+}
+
+int posix_spawn(pid_t* process, const char* path, const posix_spawn_file_actions_t* actions,
+                const posix_spawnattr_t* attributes, char* const arguments[], char* const environment[]) {
+  if (due("posix_spawn")) return fail_errno;
+  return ((int (*)(pid_t*, const char*, const posix_spawn_file_actions_t*, const posix_spawnattr_t*, char* const[],
+                   char* const[]))next("posix_spawn"))(process, path, actions, attributes, arguments, environment);
 }
 
 void* mmap(void* at, size_t bytes, int protection, int flags, int fd, off_t offset) {

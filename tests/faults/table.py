@@ -24,7 +24,7 @@ a day.
 Made by `tests/faults/table.py` from the results of a run.
 """
 
-TITLES = {"checkpoints": "Checkpoints", "power_loss": "Power cuts", "signals": "Signals", "crashes": "Crashes",
+TITLES = {"checkpoints": "Checkpoints", "power_loss": "Power cuts", "signals": "Signals", "crashes": "Crashes", "decoders": "Decoders",
           "limits": "Memory, threads, descriptors", "values": "Values that are not finite", "tracks": "Audio and tables",
           "settings": "Settings", "surroundings": "Surroundings", "resume": "Resumed with something else",
           "ranks": "Several ranks"}
