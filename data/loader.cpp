@@ -75,6 +75,13 @@ std::vector<std::int64_t> epoch_order(std::int64_t n, std::uint64_t seed, std::u
   return order;
 }
 
+std::vector<EpochItem> items_of(const std::vector<std::int64_t>& rows) {
+  std::vector<EpochItem> items;
+  items.reserve(rows.size());
+  for (const std::int64_t row : rows) items.push_back({row, static_cast<std::uint64_t>(row), -1});
+  return items;
+}
+
 // The consumer takes the items of the epoch's order and fills batches with the good ones. What a
 // batch holds so depends on no thread's speed.
 //
@@ -89,7 +96,12 @@ struct AudioLoader::State {
         shard(std::move(s)),
         maker(data, rows, options),
         bad(std::ssize(rows), options.max_bad_fraction),
+        per_epoch(std::ssize(items_in(0))),
         queue(maker, options.workers) {}
+
+  std::vector<EpochItem> items_in(std::uint64_t epoch) const {
+    return options.items ? options.items(epoch) : items_of(rows);
+  }
 
   const DataSet& data;
   const std::vector<std::int64_t> rows;
@@ -98,6 +110,7 @@ struct AudioLoader::State {
   ItemMaker maker;
   bool started = false;
   BadList bad;
+  std::int64_t per_epoch;  // items
   std::int64_t taken = 0;  // next position of the epoch's order
   std::uint64_t draw = 0;  // number of the next batch
   double wait_seconds = 0;
@@ -125,7 +138,7 @@ struct AudioLoader::State {
                 batch.wave.data<float>() + i * static_cast<std::int64_t>(longest));
       batch.target.data<float>()[i] = item.target;
       batch.rows.push_back(item.row);
-      batch.ids.push_back(static_cast<std::uint64_t>(item.row));
+      batch.ids.push_back(item.sample);
     }
     batch.next_cursor = taken;
     batch.draw = draw++;
@@ -170,7 +183,7 @@ struct AudioLoader::State {
   // Fills a batch up with the next positions whose tracks are not known to be bad.
   void fill(Places& batch, std::int64_t& cursor) const {
     for (; std::ssize(batch) < options.batch_size && cursor < queue.size(); ++cursor) {
-      if (!bad.contains(queue.row(cursor))) batch.push_back(cursor);
+      if (!bad.contains(queue.item(cursor).row)) batch.push_back(cursor);
     }
   }
 
@@ -308,12 +321,18 @@ AudioLoader::~AudioLoader() = default;
 
 void AudioLoader::start_epoch(std::uint64_t epoch, std::int64_t cursor, std::uint64_t draw) {
   State& s = *state_;
-  const std::int64_t n = std::ssize(s.rows);
+  const std::int64_t n = s.per_epoch;
   ONPA_CHECK(cursor >= 0 && cursor <= n, "loader: cursor ", cursor, " in an epoch of ", n,
-             " tracks");
-  std::vector<std::int64_t> order = epoch_order(n, s.options.seed, epoch, s.options.shuffle);
-  for (std::int64_t& place : order) place = s.rows[static_cast<std::size_t>(place)];
-  s.queue.start(epoch, std::move(order));
+             " items");
+  const std::vector<EpochItem> items = s.items_in(epoch);
+  ONPA_CHECK(std::ssize(items) == n, "loader: ", items.size(), " items in epoch ", epoch, ", want ",
+             n);
+  std::vector<EpochItem> ordered;
+  ordered.reserve(items.size());
+  for (const std::int64_t place : epoch_order(n, s.options.seed, epoch, s.options.shuffle)) {
+    ordered.push_back(items[static_cast<std::size_t>(place)]);
+  }
+  s.queue.start(epoch, std::move(ordered));
   s.taken = cursor;
   s.draw = draw;
   s.started = true;
@@ -335,8 +354,12 @@ bool AudioLoader::next(AudioBatch& batch) {
 }
 
 std::int64_t AudioLoader::batches_per_epoch() const {
-  const std::int64_t n = std::ssize(state_->rows), size = state_->options.batch_size;
+  const std::int64_t n = state_->per_epoch, size = state_->options.batch_size;
   return state_->options.drop_last ? n / size : (n + size - 1) / size;
+}
+
+std::int64_t AudioLoader::items_per_epoch() const {
+  return state_->per_epoch;
 }
 
 std::vector<BadTrack> AudioLoader::bad_tracks() const {

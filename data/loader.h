@@ -46,6 +46,15 @@ class PcmCache {
   std::shared_ptr<State> state_;
 };
 
+/// One item of an epoch: a track, or the mixture of two.
+struct EpochItem {
+  std::int64_t row = 0;
+  std::uint64_t sample = 0;   // number of its random streams, < 2^32; a track's own is its row
+  std::int64_t partner = -1;  // row of what is mixed into it; -1: none
+};
+/// Each of `rows` once.
+std::vector<EpochItem> items_of(const std::vector<std::int64_t>& rows);
+
 struct LoaderOptions {
   std::int64_t batch_size = 8;
   double seconds = 0;  // clip length given to the model; 0: whole, padded to the batch's longest
@@ -62,6 +71,11 @@ struct LoaderOptions {
   std::filesystem::path cache_folder;  // empty: no PCM cache
   std::uint64_t cache_bytes = std::uint64_t{20} << 30;
   DecoderOptions decoder;
+  /// What an epoch is made of, before it is shuffled: rows and partners among those that the loader
+  /// is for, samples each once, as many items in every epoch. The same on all ranks; empty: each
+  /// row once. An item with a partner is mixed with it, whatever wave_mixup_probability says; if
+  /// the partner is bad it stays unmixed.
+  std::function<std::vector<EpochItem>(std::uint64_t epoch)> items;
   /// For batches that several ranks share, unused by one rank alone: the place in the batch of each
   /// clip's partner, for batch number `draw` with `total` clips. A rank then loads the partners of
   /// its clips too. The same on all ranks; empty: none.
@@ -74,7 +88,7 @@ struct AudioBatch {
   Tensor wave;                     // (clips, S) f32, S alike on all ranks
   Tensor target;                   // (clips, 1) f32, mixed where the waveform was
   std::vector<std::int64_t> rows;  // index into DataSet::tracks
-  std::vector<std::uint64_t> ids;  // same, as random-stream sample numbers
+  std::vector<std::uint64_t> ids;  // EpochItem::sample
   std::int64_t samples = 0;        // N; may be 0 where ranks share the batch
   std::int64_t total = 0;          // clips of the whole batch, over all ranks
   std::int64_t first = 0;          // place of clip 0 in the whole batch
@@ -90,7 +104,7 @@ struct BadTrack {
 
 /// Iterates one epoch at a time. A bad file is skipped, counted and listed; the batch it belonged
 /// to is filled up from the next tracks, so batches stay full. Batches are the same for any
-/// `workers`: an item depends on (seed, epoch, row) and the files alone.
+/// `workers`: an item depends on (seed, epoch, EpochItem) and the files alone.
 ///
 /// A cursor is a position in epoch_order(); skipping bad files makes it run ahead of batch number x
 /// batch size, so a run that is to be resumed saves AudioBatch::next_cursor of its last batch.
@@ -118,6 +132,7 @@ class AudioLoader {
   bool next(AudioBatch& batch);
   /// Upper bound: bad files can make an epoch shorter.
   std::int64_t batches_per_epoch() const;
+  std::int64_t items_per_epoch() const;
   /// Bad tracks met so far (mixup partners too), by any of the ranks that share the batches, each
   /// once, in the order of the epochs. Counting starts anew with each loader: a resumed run does
   /// not know of earlier ones.

@@ -38,16 +38,21 @@ ItemMaker::ItemMaker(const DataSet& data, const std::vector<std::int64_t>& rows,
   }
 }
 
-LoaderItem ItemMaker::make(std::uint64_t epoch, std::int64_t row) {
+LoaderItem ItemMaker::make(std::uint64_t epoch, const EpochItem& what) {
   LoaderItem item;
-  item.row = row;
+  const std::int64_t row = item.row = what.row;
+  item.sample = what.sample;
   try {
     io::fault_site(io::FaultSite::kLoader);
     auto samples = load(row, item.bad);
     if (!samples) return item;
-    item.wave = augmented(std::move(*samples), epoch, row);
+    item.wave = augmented(std::move(*samples), epoch, item.sample);
     item.target = data_.tracks[static_cast<std::size_t>(row)].target;
-    if (options_.train && options_.wave_mixup_probability > 0) mix(item, epoch);
+    if (what.partner >= 0) {
+      mix_with(item, epoch, what.partner);
+    } else if (options_.train && options_.wave_mixup_probability > 0) {
+      mix(item, epoch);
+    }
     item.good = true;
   } catch (const Error& e) {
     item.error = with_path(path_of(data_, row), e.what(), e.code());
@@ -101,10 +106,8 @@ std::vector<float> ItemMaker::decode(std::int64_t row) {
 
 // Gain, cut, roll: the order of the public PaSST recipe.
 std::vector<float> ItemMaker::augmented(std::vector<float> samples, std::uint64_t epoch,
-                                        std::int64_t row) {
-  const auto key = [&](RngStream stream) {
-    return RngKey{options_.seed, stream, epoch, static_cast<std::uint64_t>(row)};
-  };
+                                        std::uint64_t sample) {
+  const auto key = [&](RngStream stream) { return RngKey{options_.seed, stream, epoch, sample}; };
   if (options_.train && (options_.gain_low_db != 0 || options_.gain_high_db != 0)) {
     audio::random_gain(samples, options_.gain_low_db, options_.gain_high_db, key(kStreamGain));
   }
@@ -119,24 +122,26 @@ std::vector<float> ItemMaker::augmented(std::vector<float> samples, std::uint64_
   return samples;
 }
 
-// The partner is heard as it is in its own place of this epoch.
 void ItemMaker::mix(LoaderItem& item, std::uint64_t epoch) {
-  const auto sample = static_cast<std::uint64_t>(item.row);
-  Philox rng({options_.seed, kStreamMixupPartner, epoch, sample});
+  Philox rng({options_.seed, kStreamMixupPartner, epoch, item.sample});
   if (rng.uniform() >= options_.wave_mixup_probability) return;
   for (int draw = 0; draw < kPartnerDraws; ++draw) {
-    const std::int64_t partner = rows_[rng.below(static_cast<std::uint32_t>(rows_.size()))];
-    auto samples = load(partner, item.bad);
-    if (!samples) continue;
-    const std::vector<float> other =
-        audio::fit_length(augmented(std::move(*samples), epoch, partner), std::ssize(item.wave),
-                          false, {options_.seed, kStreamCrop, epoch, sample});
-    const float weight =
-        audio::mixup_wave(item.wave, other, {options_.seed, kStreamMixupWave, epoch, sample});
-    const float target = data_.tracks[static_cast<std::size_t>(partner)].target;
-    item.target = weight * item.target + (1 - weight) * target;
-    return;
+    if (mix_with(item, epoch, rows_[rng.below(static_cast<std::uint32_t>(rows_.size()))])) return;
   }
+}
+
+// The partner is heard as it is in its own place of this epoch. False if it is bad.
+bool ItemMaker::mix_with(LoaderItem& item, std::uint64_t epoch, std::int64_t partner) {
+  auto samples = load(partner, item.bad);
+  if (!samples) return false;
+  const std::vector<float> other = audio::fit_length(
+      augmented(std::move(*samples), epoch, static_cast<std::uint64_t>(partner)),
+      std::ssize(item.wave), false, {options_.seed, kStreamCrop, epoch, item.sample});
+  const float weight =
+      audio::mixup_wave(item.wave, other, {options_.seed, kStreamMixupWave, epoch, item.sample});
+  const float target = data_.tracks[static_cast<std::size_t>(partner)].target;
+  item.target = weight * item.target + (1 - weight) * target;
+  return true;
 }
 
 }  // namespace onpa::data

@@ -17,6 +17,7 @@ namespace onpa::data {
 
 struct LoaderItem {
   std::int64_t row = 0;
+  std::uint64_t sample = 0;
   bool good = false;
   std::vector<float> wave;
   float target = 0;
@@ -24,13 +25,13 @@ struct LoaderItem {
   std::exception_ptr error;   // anything else that went wrong
 };
 
-/// Makes items. Thread-safe; an item depends on (options.seed, epoch, row) and the files alone.
+/// Makes items. Thread-safe; an item depends on (options.seed, epoch, `what`) and the files alone.
 class ItemMaker {
  public:
   /// `data` and `rows` outlive this.
   ItemMaker(const DataSet& data, const std::vector<std::int64_t>& rows,
             const LoaderOptions& options);
-  LoaderItem make(std::uint64_t epoch, std::int64_t row);
+  LoaderItem make(std::uint64_t epoch, const EpochItem& what);
   /// From now on this track is as one found bad here.
   void mark_bad(const BadTrack& track);
   /// Items that are being made fail soon.
@@ -42,8 +43,10 @@ class ItemMaker {
  private:
   std::optional<std::vector<float>> load(std::int64_t row, std::vector<BadTrack>& bad);
   std::vector<float> decode(std::int64_t row);
-  std::vector<float> augmented(std::vector<float> samples, std::uint64_t epoch, std::int64_t row);
+  std::vector<float> augmented(std::vector<float> samples, std::uint64_t epoch,
+                               std::uint64_t sample);
   void mix(LoaderItem& item, std::uint64_t epoch);
+  bool mix_with(LoaderItem& item, std::uint64_t epoch, std::int64_t partner);
 
   const DataSet& data_;
   const std::vector<std::int64_t>& rows_;

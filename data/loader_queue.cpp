@@ -29,23 +29,23 @@ void ItemQueue::run_worker() {
     wanted_.pop_front();
     under_way_.insert(position);
     const std::uint64_t epoch = epoch_, generation = generation_;
-    const std::int64_t at_row = row(position);
+    const EpochItem what = item(position);
     lock.unlock();
-    LoaderItem item = maker_.make(epoch, at_row);
+    LoaderItem made = maker_.make(epoch, what);
     lock.lock();
     // A restarted epoch has no use for items of the one before.
     if (generation != generation_) continue;
     under_way_.erase(position);
-    done_.emplace(position, std::move(item));
+    done_.emplace(position, std::move(made));
     ready_.notify_one();
   }
 }
 
-void ItemQueue::start(std::uint64_t epoch, std::vector<std::int64_t> rows) {
+void ItemQueue::start(std::uint64_t epoch, std::vector<EpochItem> items) {
   const std::lock_guard lock(mutex_);
   ++generation_;
   epoch_ = epoch;
-  rows_ = std::move(rows);
+  items_ = std::move(items);
   wanted_.clear();
   under_way_.clear();
   done_.clear();
@@ -78,7 +78,7 @@ void ItemQueue::want_too(std::int64_t position) {
 }
 
 LoaderItem ItemQueue::take(std::int64_t position) {
-  if (threads_.empty()) return maker_.make(epoch_, row(position));
+  if (threads_.empty()) return maker_.make(epoch_, item(position));
   std::unique_lock lock(mutex_);
   if (!done_.contains(position) && !under_way_.contains(position) &&
       std::ranges::find(wanted_, position) == wanted_.end()) {

@@ -24,11 +24,11 @@ class ItemQueue {
   ItemQueue(const ItemQueue&) = delete;
   ItemQueue& operator=(const ItemQueue&) = delete;
 
-  /// From now on positions are places in `rows`. What was wanted or made before is dropped.
-  void start(std::uint64_t epoch, std::vector<std::int64_t> rows);
-  std::int64_t size() const { return std::ssize(rows_); }
-  std::int64_t row(std::int64_t position) const {
-    return rows_[static_cast<std::size_t>(position)];
+  /// From now on positions are places in `items`. What was wanted or made before is dropped.
+  void start(std::uint64_t epoch, std::vector<EpochItem> items);
+  std::int64_t size() const { return std::ssize(items_); }
+  const EpochItem& item(std::int64_t position) const {
+    return items_[static_cast<std::size_t>(position)];
   }
 
   /// Positions to make in advance, in this order, in place of all that were wanted before. Of what
@@ -46,7 +46,7 @@ class ItemQueue {
   ItemMaker& maker_;
   // Changed by the user's thread alone, under the lock, so it may read them without.
   std::uint64_t epoch_ = 0;
-  std::vector<std::int64_t> rows_;
+  std::vector<EpochItem> items_;
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable work_, ready_;

@@ -45,6 +45,10 @@ struct DataSettings {
   bool standardize_target = true;
   double validation = 0;
   double max_bad_fraction = 0.01;
+  bool undersampled = true, permute_targets = false;
+  std::string rare = "none";
+  double rare_threshold = 0.5, rare_perturbation = 0.02;
+  std::int64_t rare_neighbours = 5;
 };
 
 struct LoaderSettings {

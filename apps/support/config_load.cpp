@@ -281,6 +281,11 @@ void resolve(Config& c) {
     fail(ExitCode::kConfig, "data.gain_low_db is ", c.data.gain_low_db,
          ", want at most data.gain_high_db (", c.data.gain_high_db, ")");
   }
+  if (const char* own = c.model.kind == "dense" ? "smogn" : "mixup";
+      c.data.rare != "none" && c.data.rare != own) {
+    fail(ExitCode::kConfig, "data.rare is ", c.data.rare, ", want ", own, " or none for ",
+         c.model.kind);
+  }
   nn::lr_multiplier(c.lr_schedule(), 0);  // throws for settings that contradict each other
   if ((c.model.kind == "dense") != (c.model.preset == "dense")) {
     fail(ExitCode::kConfig, "model.preset is \"", c.model.preset, "\", which is no preset of ",

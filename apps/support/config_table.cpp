@@ -83,6 +83,19 @@ void add_input(TableBuilder& t, MelSettings& m, DataSettings& d, LoaderSettings&
       "0: none");
   t.number("max_bad_fraction", d.max_bad_fraction, 0, 1,
            "share of unreadable tracks above which a run stops");
+  t.flag("undersampled", d.undersampled,
+         "train on what undersampling left of the train split; false: on all of it");
+  t.flag("permute_targets", d.permute_targets,
+         "a control: the train tracks exchange their targets, so that there is nothing to learn");
+  t.text("rare", d.rare, {"none", "smogn", "mixup"},
+         "more of the rare targets to train on: smogn makes feature vectors (dense), mixup mixes "
+         "clips (passt)");
+  t.number("rare_threshold", d.rare_threshold, 0.001, 1,
+           "relevance from which on a target is rare");
+  t.number("rare_neighbours", d.rare_neighbours, 1, 1000,
+           "smogn: nearest rows, mixup: nearest targets on each side, that one is combined with");
+  t.number("rare_perturbation", d.rare_perturbation, 0, 10,
+           "smogn: largest noise, in standard deviations");
   t.section("loader");
   t.number("workers", l.workers, 0, 256, "decoding threads; 0: decode between steps");
   t.number("prefetch_batches", l.prefetch_batches, 1, 1024, "batches decoded ahead");

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "apps/training/rare.h"
 #include "apps/training/train_rows.h"
 #include "apps/training/train_task.h"
 #include "kernels/error.h"
@@ -25,13 +26,17 @@ class DenseTask : public TrainTask {
     card_.feature_names = data.feature_names;
     card_.features = data::Scaler::fit(data, rows);
     fit_target_scale(config, data, rows, card_);
-    rows_.model = model_.config();
-    rows_.x = scaled_features(card_, data, rows);
-    rows_.y = Tensor::empty({count(), 1});
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      const double target = data.tracks[static_cast<std::size_t>(rows[i])].target;
+    DenseTable table = {scaled_features(card_, data, rows), {}};
+    const std::optional<data::DataSet> permuted = with_permuted_targets(data, rows, config);
+    const std::vector<data::Track>& tracks = permuted ? permuted->tracks : data.tracks;
+    for (const std::int64_t row : rows) {
+      table.y.push_back(tracks[static_cast<std::size_t>(row)].target);
+    }
+    if (config.data.rare == "smogn") table = with_smogn(table, rows, config);
+    rows_ = {model_.config(), table.x, Tensor::empty({std::ssize(table.y), 1})};
+    for (std::size_t i = 0; i < table.y.size(); ++i) {
       rows_.y.data<float>()[i] =
-          static_cast<float>((target - card_.target_mean) / card_.target_std);
+          static_cast<float>((table.y[i] - card_.target_mean) / card_.target_std);
     }
   }
 

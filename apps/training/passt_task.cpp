@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "apps/support/log.h"
 #include "apps/support/process.h"
+#include "apps/training/rare.h"
 #include "apps/training/train_rows.h"
 #include "apps/training/train_task.h"
 #include "audio/augment.h"
@@ -22,11 +24,12 @@ class PasstTask : public TrainTask {
   PasstTask(const Config& config, const data::DataSet& data, ClipSource clips,
             const data::Shard& shard)
       : config_(config),
-        data_(data),
         shard_(shard),
         rows_(train_rows(data, config)),
+        permuted_(with_permuted_targets(data, rows_.train, config)),
+        data_(permuted_ ? *permuted_ : data),
         model_(config.passt()),
-        loader_(data, rows_.train, train_options(config), shard),
+        loader_(data_, rows_.train, train_options(config), shard),
         clips_(std::move(clips)) {
     ONPA_CHECK(!clips_ || shard_.size == 1, "passt: made-up clips for ", shard_.size, " ranks");
     card_.kind = "passt";
@@ -91,7 +94,7 @@ class PasstTask : public TrainTask {
   }
 
   std::int64_t batches_per_epoch() const override { return loader_.batches_per_epoch(); }
-  std::int64_t samples_per_epoch() const override { return std::ssize(rows_.train); }
+  std::int64_t samples_per_epoch() const override { return loader_.items_per_epoch(); }
 
   std::vector<TrackPrediction> predict_held_out(const StopCheck& stop) override {
     data::LoaderOptions options = loader_options(config_);
@@ -134,8 +137,9 @@ class PasstTask : public TrainTask {
     return own;
   }
 
-  static data::LoaderOptions train_options(const Config& config) {
+  data::LoaderOptions train_options(const Config& config) const {
     data::LoaderOptions options = loader_options(config);
+    if (config.data.rare == "mixup") options.items = rare_items(data_, rows_.train, config);
     if (mixes(config)) {
       options.partners = [config](std::int64_t total, std::uint64_t draw) {
         return draw_mixup(config, total, draw).partner;
@@ -178,9 +182,10 @@ class PasstTask : public TrainTask {
   }
 
   Config config_;
-  const data::DataSet& data_;
   data::Shard shard_;
   TrainRows rows_;
+  std::optional<data::DataSet> permuted_;
+  const data::DataSet& data_;
   nn::Passt model_;
   ModelCard card_;
   data::AudioLoader loader_;

@@ -10,7 +10,7 @@ namespace onpa::apps {
 namespace {
 
 // An RngStream of its own.
-constexpr std::uint32_t kStreamValidation = 19;
+constexpr std::uint32_t kStreamValidation = 19, kStreamPermute = 26;
 
 [[noreturn]] void nothing_left(const TrainRows& rows, const Config& config) {
   const char* audio = config.model.kind == "passt" ? " with audio" : "";
@@ -45,7 +45,7 @@ TrainRows train_rows(const data::DataSet& data, const Config& config) {
     if (track.split != data::Split::kTrain) continue;
     if (held_out(track.group_key(), config)) {
       rows.evaluation.push_back(i);
-    } else if (track.kept) {
+    } else if (track.kept || !config.data.undersampled) {
       rows.train.push_back(i);
     }
   }
@@ -55,6 +55,23 @@ TrainRows train_rows(const data::DataSet& data, const Config& config) {
   }
   if (rows.train.empty() || (validation && rows.evaluation.empty())) nothing_left(rows, config);
   return rows;
+}
+
+std::optional<data::DataSet> with_permuted_targets(const data::DataSet& data,
+                                                   const std::vector<std::int64_t>& rows,
+                                                   const Config& config) {
+  if (!config.data.permute_targets) return std::nullopt;
+  std::vector<std::int64_t> from = rows;
+  Philox({.seed = static_cast<std::uint64_t>(config.train.seed), .stream = kStreamPermute})
+      .shuffle(from);
+  data::DataSet out = data;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const data::Track& source = data.tracks[static_cast<std::size_t>(from[i])];
+    data::Track& track = out.tracks[static_cast<std::size_t>(rows[i])];
+    track.target = source.target;
+    track.popularity = source.popularity;
+  }
+  return out;
 }
 
 }  // namespace onpa::apps

@@ -28,7 +28,8 @@ struct HostBatch {
   std::int64_t cursor = 0;          // where the epoch goes on after it
 };
 
-/// What a Dense learns from, all of it, in the order of TrainRows::train; scaled.
+/// What a Dense learns from, all of it, scaled: the rows of TrainRows::train in their order, or
+/// with data.rare=smogn what with_smogn() makes of them.
 struct DenseRows {
   nn::DenseConfig model;
   Tensor x, y;  // (rows, inputs) and (rows, 1) f32

@@ -19,13 +19,14 @@ class ItemQueueTest : public AudioLoaderTest {
 
   DataSet data_ = good_set();
   const std::vector<std::int64_t> rows_ = all_rows();
+  const std::vector<EpochItem> items_ = items_of(rows_);
   const LoaderOptions options_ = plain_options(1);
   ItemMaker maker_{data_, rows_, options_};
   ItemQueue queue_{maker_, 1};
 };
 
 TEST_F(ItemQueueTest, KeepsWhatIsStillWanted) {
-  queue_.start(0, rows_);
+  queue_.start(0, items_);
   want_and_make({2, 3, 0});
   lose(2);
   lose(3);
@@ -36,15 +37,15 @@ TEST_F(ItemQueueTest, KeepsWhatIsStillWanted) {
 }
 
 TEST_F(ItemQueueTest, ForgetsTheEpochBefore) {
-  queue_.start(0, rows_);
+  queue_.start(0, items_);
   want_and_make({2, 0});
   lose(2);
-  queue_.start(1, rows_);
+  queue_.start(1, items_);
   EXPECT_FALSE(queue_.take(2).good);
 }
 
 TEST_F(ItemQueueTest, GivesWhatNobodyWanted) {
-  queue_.start(0, {7, 8});
+  queue_.start(0, items_of({7, 8}));
   EXPECT_EQ(queue_.size(), 2);
   EXPECT_EQ(queue_.take(1).row, 8);
   queue_.want({0, 0});
