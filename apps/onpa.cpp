@@ -97,6 +97,8 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
       ->check([](const std::string& text) {
         return text.empty() ? std::string("want steps=A:B") : std::string();
       });
+  app->add_option("--report-json", a.report_json,
+                  "file that says how the run stands and how it ended (docs/tuning.md)");
   app->add_flag("--quiet", a.quiet, "warnings and errors only");
   return {app, [&a] { return run_train_ranks(a); }, true};
 }

@@ -38,6 +38,7 @@ struct TrainArgs {
   std::string init_from;        // weights to start from; "" for none
   std::string device = "auto";  // auto | cpu | cuda
   std::string profile;          // "steps=A:B"; "" for none
+  std::string report_json;      // file to keep up to date; "" for none
   bool quiet = false;
 };
 

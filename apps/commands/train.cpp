@@ -8,7 +8,7 @@
 namespace onpa::apps {
 namespace {
 
-TrainOptions options_of(const TrainArgs& args) {
+TrainOptions options_of(const TrainArgs& args, TrainReport& report) {
   TrainOptions options;
   options.config = load_config(args.model, args.config.file, args.config.set);
   options.data = args.data;
@@ -17,6 +17,7 @@ TrainOptions options_of(const TrainArgs& args) {
   options.init_from = args.init_from;
   options.quiet = args.quiet;
   options.device = args.device;
+  options.report = &report;
   if (!args.profile.empty()) {
     options.profile = parse_profile(args.profile);
     const std::int64_t most = options.config.train.max_steps;
@@ -31,7 +32,8 @@ TrainOptions options_of(const TrainArgs& args) {
 }  // namespace
 
 int run_train(const TrainArgs& args) {
-  return train(options_of(args));
+  TrainReport report(args.report_json);
+  return report.around([&] { return train(options_of(args, report)); });
 }
 
 // What is wrong with settings or data is said before the ranks join.
@@ -41,9 +43,14 @@ int run_train_ranks(const TrainArgs& args) {
   static const auto* const signals = new StopSignals;
   static_cast<void>(signals);
   if (!dist::started_as_one_of_several()) return run_train(args);
-  const TrainOptions options = options_of(args);
-  const data::DataSet data = data::DataSet::load(options.data);
-  return run_as_rank([&](Ranks& ranks) { return train(options, data, ranks); });
+  TrainReport report(launched_rank() == 0 ? args.report_json : "");
+  return report.around([&] {
+    const TrainOptions options = options_of(args, report);
+    const data::DataSet data = data::DataSet::load(options.data);
+    return run_as_rank([&](Ranks& ranks) {
+      return report.noting_failure([&] { return train(options, data, ranks); });
+    });
+  });
 }
 
 }  // namespace onpa::apps

@@ -15,14 +15,17 @@
 namespace onpa::apps {
 namespace {
 
+bool is_evaluation(const nlohmann::json& line) {
+  return line.contains("test_rmse") || line.contains("validation_rmse");
+}
+
 // Whether a line is a JSON object with a step of at most `last`.
 bool kept(const std::string& line, std::int64_t last, bool keep_evaluation) {
   const auto json = nlohmann::json::parse(line, nullptr, false);
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer())
     return false;
   const auto step = json["step"].get<std::int64_t>();
-  const bool evaluation = json.contains("test_rmse") || json.contains("validation_rmse");
-  return step < last || (step == last && (keep_evaluation || !evaluation));
+  return step < last || (step == last && (keep_evaluation || !is_evaluation(json)));
 }
 
 std::string text_of(const std::filesystem::path& file) {
@@ -72,6 +75,21 @@ void MetricsLog::append(std::int64_t step, const Metrics& metrics) {
                                  : fmt::format(",\"{}\":null", name);
   }
   file_.append(line + "}\n");
+}
+
+Metrics last_evaluation(const std::filesystem::path& file, std::int64_t step) {
+  std::istringstream lines(text_of(file));
+  Metrics out;
+  for (std::string text; std::getline(lines, text);) {
+    const auto line = nlohmann::ordered_json::parse(text, nullptr, false);
+    if (!line.is_object() || line.value("step", std::int64_t{-1}) != step) continue;
+    if (!is_evaluation(line)) continue;
+    out.clear();
+    for (const auto& [name, value] : line.items()) {
+      if (value.is_number()) out.emplace_back(name, value.get<double>());
+    }
+  }
+  return out;
 }
 
 std::string MetricsLog::unwritten() const {

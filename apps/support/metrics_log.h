@@ -17,8 +17,8 @@ class MetricsLog {
  public:
   /// Appends to `file`. Lines whose "step" is above `resumed_step`, and a last line without a
   /// newline, are dropped first: the resumed run writes them anew. So is an evaluation at that
-  /// step ("test_rmse", "validation_rmse") unless `keep_evaluation`. `unwritten` are lines that the run before could
-  /// not write. Throws Error (kCannotCreate, kIo).
+  /// step ("test_rmse", "validation_rmse") unless `keep_evaluation`. `unwritten` are lines that the
+  /// run before could not write. Throws Error (kCannotCreate, kIo).
   MetricsLog(std::filesystem::path file, std::int64_t resumed_step, bool keep_evaluation,
              const std::string& unwritten = "");
 
@@ -32,5 +32,9 @@ class MetricsLog {
  private:
   io::AppendFile file_;
 };
+
+/// The errors in the evaluation at `step` of a metrics.jsonl, in the order of the line (those of
+/// averaged weights last); empty if there is none.
+Metrics last_evaluation(const std::filesystem::path& file, std::int64_t step);
 
 }  // namespace onpa::apps

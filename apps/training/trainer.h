@@ -8,6 +8,7 @@
 #include "apps/support/config.h"
 #include "apps/training/profile.h"
 #include "apps/training/ranks.h"
+#include "apps/training/train_report.h"
 #include "data/dataset.h"
 
 namespace onpa::apps {
@@ -21,6 +22,7 @@ struct TrainOptions {
   bool quiet = false;
   std::string device = "auto";  // auto | cpu | cuda; auto takes a GPU if one can be used
   std::optional<ProfileWindow> profile = {};  // steps to record
+  TrainReport* report = nullptr;  // kept up to date by rank 0, if there is one; outlives the run
 };
 
 /// Trains until train.epochs or train.max_steps and leaves checkpoints, metrics and events in the

@@ -77,6 +77,7 @@ int TrainingRun::finish() {
   progress_.clear();
   bool stopped = agree_to_stop() && !done();
   if (!stopped && state_.evaluated_step != state_.step && state_.step > 0) stopped = !evaluate();
+  note_progress();
   if (changed_) save();
   report_profile();
   const bool written = write_bad_tracks();

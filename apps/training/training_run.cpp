@@ -154,6 +154,7 @@ int TrainingRun::run() {
     train_epochs();
   } catch (const Error& error) {
     progress_.clear();
+    note_progress();
     if (error.code() == ExitCode::kBadData) {  // which all ranks meet together
       if (changed_) save();
       write_bad_tracks();

@@ -69,6 +69,7 @@ class TrainingRun {
   bool evaluate();
   void log(const Metrics& metrics);
   std::string log_problem();
+  void note_progress();
 
   bool out_of_steps() const;
   bool done() const { return out_of_steps() || state_.epoch >= config_.train.epochs; }
@@ -96,9 +97,10 @@ class TrainingRun {
   bool changed_ = false;      // since the newest checkpoint
   bool save_failed_ = false;  // the last time
   bool log_failed_ = false;
+  bool report_failed_ = false;
   bool profile_failed_ = false;
   double lr_ = 0;
-  RegressionMetrics last_errors_;  // of the last evaluation
+  TrainReport::Errors errors_;  // of the last evaluation
 
   // since the last line of metrics
   struct Window {

@@ -120,6 +120,16 @@ void TrainingRun::start_files(const std::string& unwritten) {
   metrics_.emplace(run_->metrics_file(), state_.step, state_.evaluated_step == state_.step,
                    unwritten);
   events_.emplace(run_->folder(), state_.step);
+  if (state_.evaluated_step == state_.step) {
+    for (const auto& [name, value] : last_evaluation(run_->metrics_file(), state_.step)) {
+      if (name.ends_with("_rmse")) errors_.rmse = value;
+      if (name.ends_with("_mae")) errors_.mae = value;
+      if (name.ends_with("_r2")) errors_.r2 = value;
+    }
+  }
+  note_progress();
+  // Now, so that a file that cannot be written is known before the work.
+  if (options_.report != nullptr) options_.report->update();
 }
 
 void TrainingRun::begin() {

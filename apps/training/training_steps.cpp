@@ -199,34 +199,56 @@ bool TrainingRun::evaluate() {
   const auto add = [&](const std::string& prefix) {
     const std::vector<TrackPrediction> predictions = task_->predict_held_out(stop);
     if (agree_to_stop() || predictions.empty()) return false;
-    last_errors_ = metrics_of(predictions);
-    out.emplace_back(prefix + "_rmse", last_errors_.rmse);
-    out.emplace_back(prefix + "_mae", last_errors_.mae);
-    out.emplace_back(prefix + "_r2", last_errors_.r2);
+    const RegressionMetrics errors = metrics_of(predictions);
+    errors_ = {.rmse = errors.rmse, .mae = errors.mae, .r2 = errors.r2};
+    out.emplace_back(prefix + "_rmse", errors_.rmse);
+    out.emplace_back(prefix + "_mae", errors_.mae);
+    out.emplace_back(prefix + "_r2", errors_.r2);
     return true;
   };
   bool any = add(task_->evaluated());
-  std::string text = any ? fmt::format("{} RMSE {:.4f} MAE {:.4f}", task_->evaluated(),
-                                       last_errors_.rmse, last_errors_.mae)
-                         : "";
+  std::string text =
+      any ? fmt::format("{} RMSE {:.4f} MAE {:.4f}", task_->evaluated(), errors_.rmse, errors_.mae)
+          : "";
   if (any && average_ && average_->count() > 0) {
     const Averaged averaged(*average_);
     any = add("average");
-    text += fmt::format(", averaged RMSE {:.4f} MAE {:.4f}", last_errors_.rmse, last_errors_.mae);
+    text += fmt::format(", averaged RMSE {:.4f} MAE {:.4f}", errors_.rmse, errors_.mae);
   }
   if (stopping()) return false;
   state_.evaluated_step = state_.step;
   changed_ = true;
   if (!any) return true;
-  if (state_.best_rmse == 0 || last_errors_.rmse < state_.best_rmse) {
-    state_.best_rmse = last_errors_.rmse;
+  if (state_.best_rmse == 0 || errors_.rmse < state_.best_rmse) {
+    state_.best_rmse = errors_.rmse;
     state_.best_step = state_.step;
   }
   out.emplace_back("train_seconds", state_.train_seconds);
   log(out);
   progress_.clear();
   spdlog::info("epoch {} (step {}): {}", state_.epoch, state_.step, text);
+  note_progress();
+  try {
+    if (options_.report != nullptr && ranks_.first()) options_.report->update();
+  } catch (const Error& error) {
+    if (!is_disk_error(error)) throw;
+    if (!report_failed_) spdlog::warn("{}; training goes on", error.what());
+    report_failed_ = true;
+  }
   return true;
+}
+
+// For the report; what this run stands at.
+void TrainingRun::note_progress() {
+  if (options_.report == nullptr || !ranks_.first()) return;
+  options_.report->note({.step = state_.step,
+                         .epoch = state_.epoch,
+                         .evaluated = task_->evaluated(),
+                         .errors = errors_,
+                         .best_rmse = state_.best_rmse,
+                         .best_step = state_.best_step,
+                         .train_seconds = state_.train_seconds,
+                         .parameters = task_->module().parameter_count()});
 }
 
 }  // namespace onpa::apps
