@@ -67,15 +67,36 @@ void add_compute(CLI::App& app, ComputeChoice& compute) {
 }
 
 Verb add_prepare(CLI::App& root, PrepareArgs& a) {
-  CLI::App* app = root.add_subcommand("prepare", "Make a data set from a CSV of tracks");
-  app->add_option("--csv", a.csv, "CSV with one track a row")->required();
-  app->add_option("--audio", a.audio, "folder of <track id>.mp3 (or wav, flac, ogg, m4a)");
+  CLI::App* app = root.add_subcommand(
+      "prepare", "Make a data set from a CSV of tracks: clean, de-duplicate, match audio, split");
+  app->footer(
+      "The layouts of the public tables of Spotify features are known by their headers\n"
+      "(docs/data.md). Rows with values that are missing or out of range are dropped and\n"
+      "counted, rows of one track are joined before the split.\n"
+      "Splits: random; artist (artists who recorded together stay together); first-artist\n"
+      "(only the first of a track counts); column:NAME (train or test in that column); rows\n"
+      "(no de-duplication: leaks tracks into test, only to show that).");
+  app->add_option("--csv", a.csv, "CSV with one track, or one track and genre, a row")->required();
+  app->add_option("--audio", a.audio, "folder of <track id>.mp3 (or wav, flac, ogg, m4a, opus)");
   app->add_option("--out", a.out, "data set folder to write")->required();
   app->add_option("--features", a.features, "paper10, printed8 or comma-separated columns");
+  app->add_option("--column", a.columns,
+                  "ROLE=HEADER: the column of id, genre, popularity, name, artists or a feature, "
+                  "where its name does not tell; may be repeated")
+      ->allow_extra_args(false);
+  app->add_option("--split", a.split, "random, artist, first-artist, column:NAME or rows");
   app->add_option("--train-fraction", a.train_fraction, "share of the tracks to train on");
-  app->add_option("--undersample", a.undersample, "none, min, median, q0.25 or a count per bin");
+  app->add_option("--undersample", a.undersample,
+                  "most train tracks of a popularity bin: none, min, median, q0.25 (quantile) or "
+                  "a count");
   app->add_option("--bin-width", a.bin_width, "popularity points a bin");
-  app->add_option("--min-popularity", a.min_popularity, "drop tracks below");
+  app->add_option("--min-popularity", a.min_popularity,
+                  "drop tracks below; 1 drops the many with popularity 0");
+  app->add_option("--min-genre", a.min_genre,
+                  "forget genres with fewer tracks, and drop tracks without another");
+  app->add_option("--genres", a.genres, "use these alone: a,b")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app->add_option("--seed", a.seed, "of the split and the undersampling");
   return {app, [&a] { return run_prepare(a); }};
 }

@@ -56,6 +56,18 @@ struct DataSet {
 /// (seed, key) alone, so adding tracks moves none, and tracks with one key stay together.
 void assign_split(std::vector<Track>& tracks, double train_fraction, std::uint64_t seed);
 
+/// The same for groups of which some are large. A group with over half of what the test split
+/// should hold goes to train, and the others' probability makes up for it, so that the share of
+/// train is still `train_fraction` on average. Depends on the seed and all groups. Throws Error
+/// (kBadData) if such groups hold more than `train_fraction` of the tracks.
+struct GroupSplit {
+  std::int64_t groups = 0;
+  std::int64_t largest = 0;        // its tracks
+  std::int64_t kept_in_train = 0;  // groups that were too large for the draw
+};
+GroupSplit assign_group_split(std::vector<Track>& tracks, double train_fraction,
+                              std::uint64_t seed);
+
 /// How many tracks a popularity bin of the train split may keep. kMin, kMedian and kQuantile are
 /// of the counts of the non-empty bins (quantiles interpolated linearly, rounded down).
 struct UndersampleRule {
@@ -68,8 +80,10 @@ struct UndersampleRule {
 UndersampleRule parse_undersample(const std::string& text);
 /// Keeps a random choice without replacement of each bin's train tracks; sets Track::kept of all
 /// tracks (test tracks are always kept). The choice depends on the seed and the ids, not on the
-/// tracks' order. Throws Error (kBadData) for a popularity outside [0, 100].
-void undersample(std::vector<Track>& tracks, const UndersampleRule& rule, std::uint64_t seed);
+/// tracks' order. Returns the cap, at least the largest bin without one; 0 without train tracks.
+/// Throws Error (kBadData) for a popularity outside [0, 100].
+std::int64_t undersample(std::vector<Track>& tracks, const UndersampleRule& rule,
+                         std::uint64_t seed);
 
 /// Column means and standard deviations (ddof 0; 1 where it is 0) of the given rows.
 struct Scaler {

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <string_view>
+#include <unordered_map>
 
 #include "data/dataset.h"
 #include "data/table.h"
@@ -68,6 +70,38 @@ void assign_split(std::vector<Track>& tracks, double train_fraction, std::uint64
   }
 }
 
+GroupSplit assign_group_split(std::vector<Track>& tracks, double train_fraction,
+                              std::uint64_t seed) {
+  ONPA_CHECK(train_fraction >= 0 && train_fraction <= 1, "assign_group_split: train fraction ",
+             train_fraction, ", want 0 to 1");
+  std::unordered_map<std::string_view, std::int64_t> sizes;
+  for (const Track& track : tracks) ++sizes[track.group_key()];
+  const auto all = static_cast<double>(tracks.size());
+  const double large = all * (1 - train_fraction) / 2;
+  GroupSplit done{.groups = std::ssize(sizes)};
+  double kept = 0;
+  for (const auto& [key, size] : sizes) {
+    done.largest = std::max(done.largest, size);
+    if (size == 1 || static_cast<double>(size) <= large) continue;
+    ++done.kept_in_train;
+    kept += static_cast<double>(size);
+  }
+  if (kept > train_fraction * all) {
+    fail(ExitCode::kBadData, "split: ", done.kept_in_train, " groups hold ", kept, " of ", all,
+         " tracks (the largest ", done.largest, "), so no split by groups can put ", train_fraction,
+         " of them in train");
+  }
+  const double chance = kept < all ? (train_fraction * all - kept) / (all - kept) : 0;
+  for (Track& track : tracks) {
+    const std::int64_t size = sizes.at(track.group_key());
+    const bool too_large = size > 1 && static_cast<double>(size) > large;
+    const bool train =
+        too_large || draws_of(track.group_key(), seed, kStreamSplit).uniform() < chance;
+    track.split = train ? Split::kTrain : Split::kTest;
+  }
+  return done;
+}
+
 UndersampleRule parse_undersample(const std::string& text) {
   using Cap = UndersampleRule::Cap;
   if (text == "none") return {.cap = Cap::kNone};
@@ -87,14 +121,15 @@ UndersampleRule parse_undersample(const std::string& text) {
        "\", want none, min, median, a quantile such as q0.25, or a count of at least 1");
 }
 
-void undersample(std::vector<Track>& tracks, const UndersampleRule& rule, std::uint64_t seed) {
+std::int64_t undersample(std::vector<Track>& tracks, const UndersampleRule& rule,
+                         std::uint64_t seed) {
   ONPA_CHECK(rule.bin_width > 0, "undersample: bin width ", rule.bin_width, ", want above 0");
   std::map<std::int64_t, std::vector<Track*>> bins;
   for (Track& track : tracks) {
     track.kept = true;
     if (track.split == Split::kTrain) bins[bin_of(track, rule.bin_width)].push_back(&track);
   }
-  if (bins.empty()) return;
+  if (bins.empty()) return 0;
   std::vector<std::int64_t> counts;
   for (const auto& [bin, members] : bins) counts.push_back(std::ssize(members));
   const std::int64_t cap = cap_of(counts, rule);
@@ -111,6 +146,7 @@ void undersample(std::vector<Track>& tracks, const UndersampleRule& rule, std::u
       drawn[i].second->kept = false;
     }
   }
+  return cap;
 }
 
 }  // namespace onpa::data

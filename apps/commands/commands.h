@@ -19,13 +19,17 @@ struct ConfigArgs {
 
 struct PrepareArgs {
   std::string csv;
-  std::string audio;                 // folder of audio files named by track id; "" for none
-  std::string out;                   // data set folder to write
-  std::string features = "paper10";  // paper10 | printed8 | comma-separated column names
-  double train_fraction = 0.8;       // (0, 1)
-  std::string undersample = "none";  // none | min | median | q0.25 | 200
-  double bin_width = 5;              // popularity points
-  double min_popularity = 0;         // tracks below are dropped
+  std::string audio;                      // folder of audio files named by track id; "" for none
+  std::string out;                        // data set folder to write
+  std::string features = "paper10";       // paper10 | printed8 | comma-separated column names
+  std::vector<std::string> columns = {};  // "role=header" where the headers leave it open
+  std::string split = "random";           // random | artist | first-artist | column:NAME | rows
+  double train_fraction = 0.8;            // (0, 1)
+  std::string undersample = "none";       // none | min | median | q0.25 | 200
+  double bin_width = 5;                   // popularity points
+  double min_popularity = 0;              // tracks below are dropped
+  std::int64_t min_genre = 0;  // genres with fewer tracks are taken from the tracks' lists
+  std::vector<std::string> genres = {};  // the only ones to use; empty for all
   std::uint64_t seed = 1;
 };
 

@@ -74,6 +74,49 @@ TEST(AssignSplit, GrowingTheFractionOnlyAddsToTrain) {
   EXPECT_TRUE(std::includes(b.begin(), b.end(), a.begin(), a.end()));
 }
 
+std::vector<Track> tracks_in_groups(const std::vector<int>& sizes) {
+  std::vector<Track> tracks;
+  for (std::size_t g = 0; g < sizes.size(); ++g) {
+    for (int i = 0; i < sizes[g]; ++i) {
+      tracks.push_back({.id = std::to_string(tracks.size()), .group = "g" + std::to_string(g)});
+    }
+  }
+  return tracks;
+}
+
+TEST(AssignGroupSplit, LargeGroupsAreInTrainAndTheShareStays) {
+  std::vector<int> sizes(2001, 1);
+  sizes[0] = 2000;
+  double train = 0;
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    auto tracks = tracks_in_groups(sizes);
+    const GroupSplit done = assign_group_split(tracks, 0.8, seed);
+    EXPECT_EQ(done.groups, 2001);
+    EXPECT_EQ(done.largest, 2000);
+    EXPECT_EQ(done.kept_in_train, 1);
+    for (int i = 0; i < 2000; ++i)
+      EXPECT_EQ(tracks[static_cast<std::size_t>(i)].split, Split::kTrain);
+    train += static_cast<double>(ids_of(tracks, Split::kTrain).size()) / 4000;
+  }
+  // 10,000 draws at 0.6, each half a track's share: five standard deviations.
+  EXPECT_NEAR(train / 5, 0.8, 0.0123);
+}
+
+TEST(AssignGroupSplit, NoGroupIsOnBothSides) {
+  auto tracks = tracks_in_groups(std::vector<int>(300, 7));
+  EXPECT_EQ(assign_group_split(tracks, 0.8, 1).kept_in_train, 0);
+  std::map<std::string, std::set<Split>> sides;
+  for (const Track& track : tracks) sides[track.group].insert(track.split);
+  for (const auto& [group, both] : sides) EXPECT_EQ(both.size(), 1u) << group;
+  EXPECT_FALSE(ids_of(tracks, Split::kTest).empty());
+}
+
+TEST(AssignGroupSplit, RefusesWhatCannotBeParted) {
+  auto tracks = tracks_in_groups({90, 5, 5});
+  expect_error(ExitCode::kBadData, {"1 groups hold 90 of 100", "0.8"},
+               [&] { assign_group_split(tracks, 0.8, 1); });
+}
+
 TEST(AssignSplit, ChecksTheFraction) {
   auto tracks = tracks_of(1);
   expect_error(ExitCode::kInternal, {"1.5"}, [&] { assign_split(tracks, 1.5, 0); });

@@ -201,13 +201,14 @@ TEST_F(Prepare, LayoutsWithPrefixedNames) {
   // Audio cannot be matched to ids that are made up.
   args = args_for(songs);
   args.audio = folder_.path();
-  EXPECT_NE(error_of(args, ExitCode::kBadData).find("id (or track_id)"), std::string::npos);
+  EXPECT_NE(error_of(args, ExitCode::kBadData).find("missing columns: id;"), std::string::npos);
 }
 
 TEST_F(Prepare, MissingColumnsAreAllNamed) {
-  const std::string what = error_of(args_for("id,genre,energy\na,b,1\n"), ExitCode::kBadData);
-  EXPECT_NE(what.find("missing columns: popularity (or track_popularity or song_popularity), "
-                      "loudness; found: id, genre, energy"),
+  const std::string what =
+      error_of(args_for("id,genre,energy,track_popularty\na,b,1,1\n"), ExitCode::kBadData);
+  EXPECT_NE(what.find("missing columns: popularity (did you mean 'track_popularty'?), loudness; "
+                      "found: id, genre, energy, track_popularty"),
             std::string::npos)
       << what;
 }
