@@ -42,13 +42,11 @@ void TrainReport::finish(int code) const {
   write(status_of(code), code);
 }
 
-void TrainReport::fail(const std::exception& error) {
-  const Failure failure = failure_of(error);
-  error_ = failure.message;
+void TrainReport::fail(int code) const {
   try {
-    finish(failure.code);
+    finish(code);
   } catch (const Error& unwritten) {
-    if (failure.message != unwritten.what()) spdlog::warn("{}", unwritten.what());
+    if (error_ != unwritten.what()) spdlog::warn("{}", unwritten.what());
   }
 }
 
@@ -56,14 +54,16 @@ int TrainReport::noting_failure(const std::function<int()>& body) {
   try {
     return body();
   } catch (const std::exception& error) {
-    fail(error);
+    const Failure failure = failure_of(error);
+    error_ = failure.message;
+    fail(failure.code);
     throw;
   }
 }
 
 int TrainReport::around(const std::function<int()>& body) {
   const int code = noting_failure(body);
-  finish(code);
+  code == 0 ? finish(code) : fail(code);
   return code;
 }
 

@@ -39,12 +39,12 @@ class TrainReport {
   /// The code of `body`. What it throws is reported, and thrown on; a report that cannot be written
   /// then is a warning.
   int noting_failure(const std::function<int()>& body);
-  /// The same, and the code is reported. Throws Error as update().
+  /// The same, and the code is reported. Throws Error as update() if the code is 0.
   int around(const std::function<int()>& body);
   bool wanted() const { return !file_.empty(); }
 
  private:
-  void fail(const std::exception& error);
+  void fail(int code) const;
   void write(const std::string& status, int code) const;
 
   std::filesystem::path file_;

@@ -132,6 +132,40 @@ TEST_F(TrainReportTest, AFileThatCannotBeWrittenIsSaidBeforeTheWork) {
   EXPECT_EQ(result.err.find("step 1"), std::string::npos) << result.err;
 }
 
+#ifdef ONPA_MPIEXEC
+TEST_F(TrainReportTest, OfSeveralRanksTheFirstWrites) {
+  const auto run = [&](const std::vector<std::string>& args) {
+    std::vector<std::string> words = {"--oversubscribe",
+                                      "--allow-run-as-root",
+                                      "--bind-to",
+                                      "none",
+                                      "--timeout",
+                                      "60",
+                                      "-np",
+                                      "2",
+                                      ONPA_COMMAND};
+    words.insert(words.end(), args.begin(), args.end());
+    return Command(ONPA_MPIEXEC, words, {{"ONPA_THREADS", "1"}}).wait();
+  };
+  EXPECT_EQ(run(args("two")).code, 0);
+  EXPECT_EQ(report()["status"], "done");
+  EXPECT_EQ(report()["rmse"], last_line("two", "test_rmse")["test_rmse"]);
+  EXPECT_EQ(run(args("b", {"train.lr=10", "optim.kind=sgd", "optim.momentum=0.99",
+                           "train.epochs=100", "train.max_nonfinite=1"}))
+                .code,
+            80);
+  EXPECT_EQ(report()["status"], "diverged");
+  EXPECT_NE(report()["error"].get<std::string>().find("diverged"), std::string::npos);
+  auto nowhere = args("c");
+  nowhere.back() = (path("none") / "report.json").string();
+  const CommandResult result = run(nowhere);
+  EXPECT_EQ(result.code, 73);
+  const std::size_t first = result.err.find("cannot create");
+  EXPECT_NE(first, std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("cannot create", first + 1), std::string::npos) << result.err;
+}
+#endif
+
 TEST_F(TrainReportTest, BytesThatAreNoTextDoNotSpoilIt) {
   apps::TrainReport report(report_file());
   EXPECT_THROW(report.around([]() -> int { fail(ExitCode::kBadData, "a\xff"); }), Error);

@@ -307,8 +307,8 @@ class SearchTest(Folder):
         self.assertEqual(result.returncode, 78, result.stderr)
         self.assertIn("data", result.stderr)
 
-    def test_all_trials_fail(self):
-        result = self.search([0.011, 0.011], "--set", "train.lr_default=1")
+    def test_all_trials_fail_and_the_default_is_left(self):
+        result = self.search([0.011, 0.011])
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("None of 2 trials", result.stdout)
 
