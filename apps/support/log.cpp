@@ -14,6 +14,8 @@
 #include <memory>
 #include <mutex>
 
+#include "apps/support/process.h"
+
 namespace onpa::apps {
 namespace {
 
@@ -86,8 +88,9 @@ void add_rank_log(const std::filesystem::path& folder, int rank) {
   std::error_code unknown;
   if (!std::filesystem::is_directory(folder, unknown)) return;
   try {
-    auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(
-        (folder / fmt::format("rank_{:03}.log", rank)).string());
+    const std::filesystem::path path = folder / fmt::format("rank_{:03}.log", rank);
+    auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string());
+    report_crashes_in(path);
     file->set_formatter(formatter_of("%Y-%m-%dT%H:%M:%S.%e %*%v"));
     const auto logger = spdlog::default_logger();
     // The level of the logger becomes that of its sinks so far.

@@ -40,20 +40,37 @@ std::atomic<int> unfinished{0};
 char who[48] = "onpa: ";  // with the rank, if this is one of several
 std::vector<std::string> the_decoder_command;
 
+std::atomic<int> crash_log{-1};  // a file beside stderr
+
+// Where to say what ends the process: the file first, as stderr may be a pipe that nobody empties.
+std::array<int, 2> listeners() {
+  return {crash_log.load(), STDERR_FILENO};
+}
+
+void say(int fd, const char* text) {
+  if (write(fd, text, std::strlen(text)) < 0) return;
+}
+
 void say(const char* text) {
-  if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;
+  for (const int fd : listeners()) {
+    if (fd >= 0) say(fd, text);
+  }
 }
 
 // Only what may be called in a handler.
 void on_crash(int number) {
-  say(who);
-  say("died of ");
-  for (const Fatal& fatal : kSignals) {
-    if (fatal.number == number) say(fatal.name);
-  }
-  say("; the calls that led there:\n");
   void* calls[kMostCalls];
-  backtrace_symbols_fd(calls, backtrace(calls, kMostCalls), STDERR_FILENO);
+  const int count = backtrace(calls, kMostCalls);
+  for (const int fd : listeners()) {
+    if (fd < 0) continue;
+    say(fd, who);
+    say(fd, "died of ");
+    for (const Fatal& fatal : kSignals) {
+      if (fatal.number == number) say(fd, fatal.name);
+    }
+    say(fd, "; the calls that led there:\n");
+    backtrace_symbols_fd(calls, count, fd);
+  }
   raise(number);  // the default action, as SA_RESETHAND has put it back
 }
 
@@ -116,6 +133,13 @@ void report_crashes(const char* role) {
   // Not blocked while it runs, so that a crash in the handler ends the process too.
   action.sa_flags = static_cast<int>(SA_ONSTACK | SA_RESETHAND | SA_NODEFER);
   for (const Fatal& fatal : kSignals) sigaction(fatal.number, &action, nullptr);
+}
+
+void report_crashes_in(const std::filesystem::path& log) {
+  const int fd = open(log.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (fd < 0) return;
+  const int old = crash_log.exchange(fd);
+  if (old >= 0) close(old);
 }
 
 Unfinished::Unfinished() {

@@ -1,6 +1,7 @@
 // What the process has to see to from its start to its end, whatever it does in between.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,10 @@ void keep_standard_streams();
 /// process ends by that signal as it would have. Once, at the start of the program.
 /// `role` says what part of the program the process is, where it is not the whole.
 void report_crashes(const char* role = nullptr);
+
+/// Crashes, and exits that are refused, are told of in this file too, which is there already; there
+/// first.
+void report_crashes_in(const std::filesystem::path& log);
 
 /// What starts this program as a decoder (data::DecoderOptions); nothing in a program that has not
 /// said so, as a test.

@@ -1,11 +1,14 @@
 #include "apps/training/rank_job.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <thread>
 
@@ -34,6 +37,21 @@ int number_in_environment(const char* name, int otherwise) {
 void say(int rank, const std::string& message) {
   const std::string who = rank > 0 ? "rank " + std::to_string(rank) + ": " : "";
   write_stderr("onpa: " + who + message + "\n");
+}
+
+// Whether no other rank of this job and host has said so: ranks that fail alike before they join
+// cannot agree who speaks. The launcher's folder goes away with the job.
+bool first_to_say(const std::string& message) {
+  const char* folder = std::getenv("PMIX_SERVER_TMPDIR");
+  const char* job = std::getenv("PMIX_NAMESPACE");
+  if (folder == nullptr || job == nullptr) return true;
+  if (number_in_environment("OMPI_COMM_WORLD_SIZE", 1) == 1) return true;
+  const std::string mark = std::string(folder) + "/onpa-said-" + job + "-" +
+                           std::to_string(std::hash<std::string>()(message));
+  const int fd = open(mark.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) return errno != EEXIST;
+  close(fd);
+  return true;
 }
 
 // What the launch takes the exit code of.
@@ -76,7 +94,7 @@ int launched_rank() {
 void complain_alone(const std::string& message) {
   const int rank = launched_rank();
   if (rank > 0) std::this_thread::sleep_for(kAfterFirst + rank * kBetweenRanks);
-  say(rank, message);
+  if (first_to_say(message)) say(rank, message);
 }
 
 std::optional<CommonEnd> end_together(Ranks& ranks, const std::exception& error) {

@@ -1,6 +1,7 @@
 #include "apps/training/train_state.h"
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
@@ -90,6 +91,8 @@ std::string TrainState::to_json() const {
       {"best_rmse", best_rmse},
       {"best_step", best_step},
       {"hours_per_epoch", hours_per_epoch},
+      {"line_steps", line_steps},
+      {"line_loss", line_loss},  // null if a loss was not finite
       {"data", data},
       {"data_hash", data_hash},
   };
@@ -113,6 +116,11 @@ TrainState TrainState::from_json(const std::string& text) {
     json.at("best_rmse").get_to(s.best_rmse);
     json.at("best_step").get_to(s.best_step);
     json.at("hours_per_epoch").get_to(s.hours_per_epoch);
+    if (json.contains("line_steps")) {  // a checkpoint of version 0.1.0 may lack it
+      json.at("line_steps").get_to(s.line_steps);
+      const auto& loss = json.at("line_loss");
+      s.line_loss = loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>();
+    }
     json.at("data").get_to(s.data);
     json.at("data_hash").get_to(s.data_hash);
   } catch (const nlohmann::json::exception& error) {

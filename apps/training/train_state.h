@@ -32,6 +32,10 @@ struct TrainState {
   double best_rmse = 0;
   std::int64_t best_step = 0;
   double hours_per_epoch = 0;
+  // Since the last line of metrics, or the beginning of the epoch: steps, and the sum of their
+  // losses.
+  std::int64_t line_steps = 0;
+  double line_loss = 0;
   std::string data, data_hash;  // folder and DataSet::hash
 
   std::string to_json() const;

@@ -64,6 +64,7 @@ class TrainingRun {
   void count_step(const StepResult& step);
   void skip_step(const StepResult& step);
   void report_step(const StepResult& step);
+  void start_line();
   void start_window();
   ProgressState window_state() const;
   bool evaluate();
@@ -102,9 +103,9 @@ class TrainingRun {
   double lr_ = 0;
   TrainReport::Errors errors_;  // of the last evaluation
 
-  // since the last line of metrics
+  // since the last line of metrics, or since the run was resumed
   struct Window {
-    double begin_seconds = 0, wait_seconds = 0, loss = 0;
+    double begin_seconds = 0, wait_seconds = 0;
     std::int64_t samples = 0, steps = 0;
   } window_;
 };

@@ -70,6 +70,7 @@ bool TrainingRun::run_epoch() {
   steps_->start_epoch(state_.epoch, state_.cursor, state_.step);
   task_->module().train(true);
   start_window();
+  if (state_.cursor == 0) start_line();
   while (true) {
     const std::int64_t limit = stopping() ? 0 : steps_to_stop();
     if (profiler_) profiler_->begin_steps(state_.step);
@@ -129,6 +130,11 @@ void TrainingRun::skip_step(const StepResult& step) {
   }
 }
 
+void TrainingRun::start_line() {
+  state_.line_steps = 0;
+  state_.line_loss = 0;
+}
+
 void TrainingRun::start_window() {
   window_ = {};
   window_.begin_seconds = monotonic_seconds();
@@ -143,7 +149,7 @@ ProgressState TrainingRun::window_state() const {
   out.total_steps = total_steps();
   out.epoch = state_.epoch + 1;
   out.epochs = config_.train.epochs;
-  out.loss = window_.loss / steps;
+  out.loss = state_.line_loss / static_cast<double>(state_.line_steps);
   out.lr = lr_;
   out.clips_per_second = static_cast<double>(window_.samples) / seconds;
   out.wait_fraction = (steps_->wait_seconds() - window_.wait_seconds) / seconds;
@@ -154,7 +160,8 @@ ProgressState TrainingRun::window_state() const {
 
 void TrainingRun::report_step(const StepResult& step) {
   ++window_.steps;
-  window_.loss += step.loss;
+  ++state_.line_steps;
+  state_.line_loss += step.loss;
   const bool line = state_.step % config_.train.log_steps == 0;
   if (!line && !progress_.wants_update()) return;
   const ProgressState now = window_state();
@@ -167,6 +174,7 @@ void TrainingRun::report_step(const StepResult& step) {
                                  {"memory_bytes", now.memory_bytes}});
   log(metrics);
   start_window();
+  start_line();
 }
 
 void TrainingRun::log(const Metrics& metrics) {

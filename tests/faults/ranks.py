@@ -89,7 +89,7 @@ def killed(t):
 
 
 @fault("a rank ends by SIGSEGV, std::terminate or exit(0) in the middle of a run",
-       "never 0; rank, cause and backtrace on stderr; no process is left; resumed: same bits", "139, 134, 70; then 0", needs=NEEDS)
+       "never 0; rank, cause and backtrace on stderr and in the rank's log; no process is left; resumed: same bits", "139, 134, 70; then 0", needs=NEEDS)
 def crashed(t):
     t.dense_data()
     args = lambda name: dense(t, name)
@@ -103,6 +103,8 @@ def crashed(t):
         result = run(t, args("a"), rank=rank, fault=f"step:9:{action}")
         t.code(result, code)
         t.says(result, f"onpa: rank {rank}: {words}")
+        log = (t.folder / f"a/logs/rank_{rank:03}.log").read_text()
+        t.check(words in log and (code == 70 or log.count("onpa(") >= 3), log)
         resume(t, args("a"), "whole", "a", action, rank)
 
 

@@ -19,6 +19,21 @@ def other_settings(t):
         t.clean("a")
 
 
+@fault("stopped between two lines of metrics", "resumed: same bits, same metrics: a line has the mean of all its steps", "0")
+def between_lines(t):
+    t.dense_data()
+    args = lambda name, *more: t.dense(name, "train.log_steps=7", *more)
+    t.code(t.run(*args("whole")), 0)
+    for step in t.some(range(1, 40), 3):
+        t.tries += 1
+        t.forget("a")
+        t.code(t.run(*args("a", f"train.max_steps={step}", "train.eval_epochs=0")), 0)
+        again = t.run(*args("a"))
+        t.code(again, 0)
+        ours, theirs = ([line for line in metrics(t.folder / run) if "loss" in line] for run in ("whole", "a"))
+        t.check(ours == theirs, ours, "and", theirs, "differ;", step)
+
+
 @fault("resumed with other rows in the data set", "goes on; says that the data set has changed", "0")
 def other_data(t):
     t.dense_data()
