@@ -81,13 +81,12 @@ std::string order_sentence(const Study& study, const Difference& d) {
          ", " + points(d.mae) + ", and the " + interval_text(study, interval) + " excludes 0.";
 }
 
-// "12 % lower", "3 % higher", "the same".
-std::string relative(double value, double reference) {
+// "12 % " and one of the words; "the same" where that would be 0.0.
+std::string relative(double value, double reference, const char* less, const char* more) {
   const double percent = 100 * (value - reference) / reference;
   if (!std::isfinite(percent)) return "at an unknown distance";
   const std::string size = fixed(std::abs(percent), std::abs(percent) < 9.95 ? 1 : 0);
-  if (size == "0.0") return "the same";
-  return size + " % " + (percent < 0 ? "lower" : "higher");
+  return size == "0.0" ? "the same" : size + "\u00a0% " + (percent < 0 ? less : more);
 }
 
 std::string constant_clause(const Study& study, const std::vector<std::string>& models) {
@@ -99,7 +98,8 @@ std::string constant_clause(const Study& study, const std::vector<std::string>& 
   std::vector<std::string> parts;
   for (const std::string& model : models) {
     const Cell& cell = *study.all().done(model);
-    std::string part = "that of " + model_name(model) + " is " + relative(cell.errors.mae, mae);
+    std::string part =
+        "that of " + model_name(model) + " is " + relative(cell.errors.mae, mae, "lower", "higher");
     if (cell.mae_interval.holds(mae)) part += ", within its interval";
     parts.push_back(part);
   }
@@ -116,7 +116,7 @@ std::string floor_clause(const Study& study, const std::vector<std::string>& mod
     const double floor = found->second.mae;
     lowest.push_back(error_text(floor) + " from " + input_of(model));
     above.push_back(model_name(model) + " is " +
-                    relative(study.all().done(model)->errors.mae, floor));
+                    relative(study.all().done(model)->errors.mae, floor, "below it", "above it"));
   }
   if (lowest.empty()) return "";
   return "; the lowest error that is possible is " + listed(lowest) + ": " + listed(above);
@@ -189,8 +189,7 @@ std::string change_text(double change) {
 }
 
 std::string natural_and_balanced(double natural, double balanced) {
-  return "the natural error (MAE over the test tracks as they are) is " + change_text(natural) +
-         " and the bin-balanced error (every popularity bin counts the same) is " +
+  return "the natural MAE is " + change_text(natural) + " and the bin-balanced MAE " +
          change_text(balanced);
 }
 
@@ -221,8 +220,8 @@ std::string change_of(const Study& study, const Variant& variant) {
     }
     return text;
   }
-  std::string text = name + ": " + natural_and_balanced(natural, balanced) +
-                     " than that of plain " + model_name(variant.model);
+  std::string text = name + ": " + natural_and_balanced(natural, balanced) + " than of plain " +
+                     model_name(variant.model);
   if (variant.difference && variant.difference->interval.known()) {
     text += variant.difference->excludes_zero()
                 ? "; the interval of the natural difference excludes 0"

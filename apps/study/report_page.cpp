@@ -34,15 +34,25 @@ std::string table_with_files(const Table& table) {
          file_link(table, "md", "text/markdown", "Markdown", table_markdown(table)) + "</p>\n";
 }
 
+// What is long and not for everybody.
+std::string folded(const std::string& title, const std::string& content) {
+  if (content.empty()) return "";
+  return "<details><summary>" + escape(title) + "</summary>" + content + "</details>\n";
+}
+
+std::string folded_text(const std::string& title, const std::string& text) {
+  return folded(title, text.empty() ? "" : "<pre>" + escape(text) + "</pre>");
+}
+
 std::string key_figure(const std::string& kind, const std::string& name, const std::string& value,
                        const std::string& under) {
   return "<div class=\"" + kind + "\"><dt>" + escape(name) + "</dt><dd>" + escape(value) +
          "<small>" + escape(under) + "</small></dd></div>\n";
 }
 
-std::string interval_under(const Study& study, Interval interval) {
+std::string interval_under(Interval interval) {
   if (!interval.known()) return "no interval";
-  return error_text(interval.low) + " to " + error_text(interval.high) + " (" + study.level() + ")";
+  return error_text(interval.low) + " to " + error_text(interval.high);
 }
 
 std::string key_figures(const Study& study) {
@@ -53,11 +63,11 @@ std::string key_figures(const Study& study) {
     out += cell == nullptr
                ? key_figure(kind, model_name(model) + ", MAE", "–", "not finished")
                : key_figure(kind, model_name(model) + ", MAE", error_text(cell->errors.mae),
-                            interval_under(study, cell->mae_interval));
+                            interval_under(cell->mae_interval));
   }
   if (const auto& d = study.all().difference; d && std::isfinite(d->mae)) {
     out += key_figure("none", "Dense − PaSST", (d->mae > 0 ? "+" : "") + error_text(d->mae),
-                      interval_under(study, d->interval));
+                      interval_under(d->interval));
   }
   if (const std::size_t genres = compared_genres(study).size(); genres > 0) {
     out += key_figure("none", "Order reversed", std::to_string(flips(study).size()),
@@ -121,11 +131,7 @@ std::string results_part(const Study& study) {
               study.level() + " and come from " + grouped(study.draws) +
               " bootstrap draws of the test tracks.",
           "note") +
-      table_with_files(results_table(study)) +
-      paragraph(
-          "Bin-balanced: the mean over popularity bins, so that rare popularities count as "
-          "much as common ones.",
-          "note");
+      table_with_files(results_table(study));
   if (!study.floors.empty()) {
     out += paragraph(
         "The floor is the error of the best prediction that is possible, known because "
@@ -136,7 +142,12 @@ std::string results_part(const Study& study) {
 }
 
 std::string changes_part(const Study& study) {
-  std::string out = "<ul class=\"plain\">\n";
+  std::string out =
+      paragraph(
+          "Natural: over the test tracks as they are. Bin-balanced: the mean over popularity "
+          "bins, so that rare popularities count as much as common ones.",
+          "note") +
+      "<ul class=\"plain\">\n";
   for (const std::string& text : changes(study)) out += "<li>" + escape(text) + "</li>\n";
   return out + "</ul>\n" + table_with_files(variants_table(study));
 }
@@ -175,20 +186,15 @@ std::string tracks_part(const Study& study) {
   return table_with_files(worst_table(study)) + table_with_files(slowest_table(study));
 }
 
-std::string fold(const std::string& title, const std::string& text) {
-  if (text.empty()) return "";
-  return "<details><summary>" + escape(title) + "</summary><pre>" + escape(text) +
-         "</pre></details>\n";
-}
-
 std::string settings_part(const Study& study) {
   std::string out;
   for (const auto& [model, toml] : study.configs) {
-    out += fold("Settings of " + model_name(model) + " (TOML)", toml);
+    out += folded_text("Settings of " + model_name(model) + " (TOML)", toml);
   }
   if (!study.card.is_null()) {
-    out += fold("Data card (JSON)",
-                study.card.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    out += folded_text(
+        "Data card (JSON)",
+        study.card.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   }
   return out;
 }
@@ -244,7 +250,8 @@ std::vector<Part> parts(const Study& study) {
       {"changes", "What undersampling and variants changed", changes_part(study)},
       {"genres", "Genre by genre", genres_part(study)},
       {"errors", "Where the models are wrong",
-       errors_plots(study) + table_with_files(error_bins_table(study))},
+       errors_plots(study) +
+           folded("The numbers by true popularity", table_with_files(error_bins_table(study)))},
       {"popularity", "Popularity of the tracks",
        popularity_plots(study) + table_with_files(counts_table(study))},
       {"training", "Training", curves_plots(study)},

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <set>
 
+#include "apps/study/report_answer.h"
 #include "apps/study/report_page.h"
 #include "apps/study/report_text.h"
 #include "apps/study/svg_plots.h"
@@ -26,8 +28,8 @@ std::string figure(const std::string& title, const std::string& drawing,
          "</figure>\n";
 }
 
-std::string in_grid(const std::string& figures) {
-  return figures.empty() ? "" : "<div class=\"plots\">\n" + figures + "</div>\n";
+std::string in_grid(const std::string& figures, const std::string& kind = "plots") {
+  return figures.empty() ? "" : "<div class=\"" + kind + "\">\n" + figures + "</div>\n";
 }
 
 // Rows of the bar plots in the order of table 2.
@@ -81,7 +83,7 @@ std::string bars(const Study& study, std::vector<SeriesStyle> series) {
   constexpr std::size_t kRows = 14, kMostPanels = 3;
   const std::size_t panels = std::min(kMostPanels, (rows.size() + kRows - 1) / kRows);
   const std::size_t per_panel = (rows.size() + panels - 1) / panels;
-  const double high = round_range(0, most).second;
+  const double high = 1.03 * most;
   std::string out;
   for (std::size_t from = 0; from < rows.size(); from += per_panel) {
     const std::size_t to = std::min(rows.size(), from + per_panel);
@@ -100,34 +102,64 @@ std::string bars(const Study& study, std::vector<SeriesStyle> series) {
   return out;
 }
 
-std::string ranks(const Study& study) {
-  std::vector<ScatterPoint> points;
+// Both models' errors and ranks of each scope that has both.
+struct Compared {
+  std::vector<ScatterPoint> errors, ranks;
+  double flipped = 0, largest = 0, last = 0;
+};
+
+Compared compared(const Study& study) {
+  Compared out;
+  std::set<std::string> flipped;
+  for (const Flip& flip : flips(study)) flipped.insert(flip.genre);
+  out.flipped = static_cast<double>(flipped.size());
   for (const Scope& scope : study.scopes) {
     const Cell* passt = scope.done("passt");
     const Cell* dense = scope.done("dense");
     if (passt == nullptr || dense == nullptr) continue;
+    if (!std::isfinite(passt->errors.mae) || !std::isfinite(dense->errors.mae)) continue;
+    const auto line = [](const char* model, const Cell& cell) {
+      return std::string("\n") + model + ": " + mae_text(cell) + ", rank " + grouped(cell.rank);
+    };
+    ScatterPoint point{.x = passt->errors.mae,
+                       .y = dense->errors.mae,
+                       .name = scope.name,
+                       .tip = scope.name + line("PaSST", *passt) + line("Dense", *dense),
+                       .kind = &scope == &study.all()         ? PointKind::kMarked
+                               : flipped.contains(scope.name) ? PointKind::kOther
+                                                              : PointKind::kPlain};
+    out.errors.push_back(point);
+    out.largest = std::max({out.largest, point.x, point.y});
     if (!std::isfinite(passt->rank) || !std::isfinite(dense->rank)) continue;
-    points.push_back({.x = passt->rank,
-                      .y = dense->rank,
-                      .name = scope.name,
-                      .tip = scope.name + "\nPaSST: rank " + grouped(passt->rank) + ", " +
-                             mae_text(*passt) + "\nDense: rank " + grouped(dense->rank) + ", " +
-                             mae_text(*dense),
-                      .mark = &scope == &study.all()});
+    point.x = passt->rank;
+    point.y = dense->rank;
+    out.ranks.push_back(point);
+    out.last = std::max({out.last, point.x, point.y});
   }
-  if (points.size() < 2) return "";
-  std::string caption =
-      "Rank 1 has the smallest error. On the dashed line both models give a genre the same rank.";
+  return out;
+}
+
+std::string comparisons(const Study& study) {
+  const Compared points = compared(study);
+  if (points.errors.size() < 2 || !(points.largest > 0)) return "";
+  std::string errors = "Below the dashed line Dense has the smaller error.";
+  if (points.flipped > 0) errors += " Diamonds: the order is not that of all data (square).";
+  std::string ranks = "Rank 1 is a model's smallest error. On the dashed line both give one rank.";
   if (study.rank_correlation && std::isfinite(study.rank_correlation->mae)) {
     const double p = study.rank_correlation->p;
-    caption += " Spearman's correlation of the ranks: " + fixed(study.rank_correlation->mae, 3) +
-               " (p " + (p < 0.001 ? "" : "= ") + p_text(p) + ", " +
-               counted(study.ranked_rows, "row", "rows") + ").";
+    ranks += " Spearman's correlation: " + fixed(study.rank_correlation->mae, 3) + " (p " +
+             (p < 0.001 ? "" : "= ") + p_text(p) + ", " +
+             counted(study.ranked_rows, "row", "rows") + ").";
   }
-  return figure("Rank against rank",
-                rank_plot("Rank of each genre by PaSST against its rank by Dense",
-                          "rank by PaSST's MAE", "rank by Dense's MAE", points),
-                caption);
+  return figure("Error against error",
+                square_plot("MAE of each genre by PaSST against that by Dense", "MAE of PaSST",
+                            "MAE of Dense", 0, 1.04 * points.largest, points.errors),
+                errors) +
+         figure("Rank against rank",
+                square_plot("Rank of each genre by PaSST against its rank by Dense",
+                            "rank by PaSST's MAE", "rank by Dense's MAE", 0,
+                            points.last + std::max(1.0, 0.03 * points.last), points.ranks),
+                ranks);
 }
 
 std::vector<double> card_counts(const Study& study, const char* part) {
@@ -162,7 +194,7 @@ std::string genres_plots(const Study& study) {
           "<p class=\"note\">In the order of the table below; whiskers are " +
           escape(study.level()) + " intervals.</p>\n";
   }
-  return out + in_grid(ranks(study));
+  return out + in_grid(comparisons(study));
 }
 
 std::string curves_plots(const Study& study) {
@@ -190,7 +222,7 @@ std::string curves_plots(const Study& study) {
                   "RMSE (popularity / 100)", {series(cell->test_rmse, "RMSE")}, false),
         "");
   }
-  return in_grid(out);
+  return in_grid(out, "plots pairs");
 }
 
 std::string popularity_plots(const Study& study) {

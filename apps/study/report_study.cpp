@@ -289,9 +289,9 @@ const Cell* Scope::done(const std::string& model) const {
 }
 
 std::string Study::level() const {
-  if (!std::isfinite(confidence)) return "95 %";
+  if (!std::isfinite(confidence)) return "95\u00a0%";
   const double percent = 100 * confidence;
-  return fixed(percent, std::abs(percent - std::round(percent)) < 1e-9 ? 0 : 1) + " %";
+  return fixed(percent, std::abs(percent - std::round(percent)) < 1e-9 ? 0 : 1) + "\u00a0%";
 }
 
 std::string model_name(const std::string& model) {

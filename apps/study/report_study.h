@@ -134,7 +134,7 @@ struct Study {
   std::vector<FailedCell> failed;
 
   const Scope& all() const { return scopes.front(); }
-  /// "95 %".
+  /// "95 %", which no line break parts.
   std::string level() const;
 };
 

@@ -21,7 +21,7 @@ p{margin:0 0 .8rem;max-width:44rem}
 ul.plain{margin:0 0 .8rem;padding-left:1.1rem;max-width:44rem}
 ul.plain li{margin:.2rem 0}
 a{color:var(--link)}
-.under,.note,figcaption,.files,caption small{color:var(--soft)}
+.under,.note,figcaption,.files{color:var(--soft)}
 .under{font-size:.88rem;margin-bottom:1.4rem}
 .note,figcaption{font-size:.86rem;line-height:1.45}
 .answer p{font-size:1.12rem;line-height:1.5;max-width:46rem;text-wrap:pretty}
@@ -37,21 +37,21 @@ a{color:var(--link)}
 nav{font-size:.9rem;margin-top:1.4rem;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem}
 .failed{background:var(--warn);border-left:4px solid var(--warn-rule);padding:.8rem 1rem;margin:0 0 1.6rem}
 .failed h2{border:0;padding:0;font-size:1.05rem}.failed p{margin-bottom:.4rem}
-.wide{overflow-x:auto;margin:1rem 0 .2rem}
+h3.over-table{font-size:.94rem;margin:1.2rem 0 .3rem}
+.wide{overflow-x:auto;margin:0 0 .2rem}
 .wide:focus-visible{outline:2px solid var(--link);outline-offset:2px}
 table{border-collapse:collapse;font-size:.88rem;line-height:1.35;font-variant-numeric:tabular-nums lining-nums}
-caption{text-align:left;font-weight:600;padding-bottom:.5rem;font-size:.92rem}
-th,td{padding:.3rem .6rem;vertical-align:baseline;text-align:left}
+th,td{padding:.3rem .6rem;vertical-align:top;text-align:left}
 th{font-weight:500}
 thead th{font-weight:600;font-size:.82rem;color:var(--soft);white-space:nowrap;vertical-align:bottom}
 thead tr:last-child>*{border-bottom:1px solid var(--text)}
 .groups th{color:var(--text);padding-bottom:0;text-align:left}
 .groups th,.g{padding-left:1.3rem}
 tbody th,tbody td{border-bottom:1px solid var(--rule)}
-tbody th{position:sticky;left:0;background:var(--page);min-width:7.2rem;max-width:12rem;overflow-wrap:anywhere}
+tbody th{position:sticky;left:0;background:var(--page);max-width:17rem;overflow-wrap:anywhere}
 th:first-child,td:first-child{padding-left:0}
 tbody th:first-child{padding-left:.3rem}thead tr:last-child th:first-child{padding-left:.3rem}
-td{white-space:nowrap}td bdi{white-space:normal;overflow-wrap:anywhere;display:inline-block;max-width:22rem;min-width:4rem}
+td{white-space:nowrap}td bdi{display:block;white-space:normal;overflow-wrap:anywhere;width:max-content;max-width:13rem}
 .n{text-align:right}
 td small{display:block;color:var(--soft);font-size:.8em}
 .mark>*{background:var(--band);font-weight:650}.mark small{font-weight:400}
@@ -60,6 +60,7 @@ td small{display:block;color:var(--soft);font-size:.8em}
 [aria-sort=ascending] button::after{content:"▲"}[aria-sort=descending] button::after{content:"▼"}
 .files{font-size:.8rem;margin:.3rem 0 1.4rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19.5rem),1fr));gap:1.6rem 1.4rem;margin:1rem 0}
+.plots.pairs{grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr))}
 figure{margin:0;max-width:29rem;min-width:0}
 figcaption{margin-top:.2rem}
 svg.plot{display:block;width:100%;height:auto;overflow:visible;font-size:11px;touch-action:pan-y}
@@ -71,7 +72,7 @@ svg text{fill:var(--text);font-variant-numeric:tabular-nums}
 .passt{--c:var(--passt)}.dense{--c:var(--dense)}.third{--c:var(--other)}
 .curve{fill:none;stroke:var(--c);stroke-width:1.6;stroke-linejoin:round}.curve.second{stroke-dasharray:5 3}
 .dot{fill:var(--c);stroke:var(--page);stroke-width:.8}
-.dot.plain{fill:var(--passt);fill-opacity:.75}.dot.strong{fill:var(--dense);stroke:var(--page)}
+.dot.marked{fill:var(--ink)}.over{paint-order:stroke;stroke:var(--page);stroke-width:3px;stroke-linejoin:round}
 .bar{fill:var(--c);fill-opacity:.85}.bar.second{fill-opacity:.22;stroke:var(--c);stroke-width:1}
 .bar.before{fill:var(--soft);fill-opacity:.16;stroke:var(--soft);stroke-width:.8}
 .whisker{stroke:var(--ink);stroke-width:1}
@@ -81,7 +82,7 @@ svg text{fill:var(--text);font-variant-numeric:tabular-nums}
 .legend{font-size:.84rem;margin:.4rem 0 0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem}
 .legend .key{width:26px;height:12px;vertical-align:-1px}
 details{border-top:1px solid var(--rule);padding:.5rem 0}
-summary{cursor:pointer;font-weight:560}
+section>details+h3{margin-top:1rem}summary{cursor:pointer;font-weight:560}
 pre{background:var(--band);padding:.8rem .9rem;border-radius:4px;overflow-x:auto;font:.8rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:.5rem 0 .9rem}
 pre.wrap{white-space:pre-wrap;overflow-wrap:anywhere}
 dl.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem;font-size:.88rem;margin:.4rem 0 1rem}
@@ -89,10 +90,10 @@ dl.facts dt{color:var(--soft)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:.82rem;padding-top:2rem;padding-bottom:2.5rem}
 .tip{position:fixed;z-index:9;max-width:17rem;background:var(--text);color:var(--page);font-size:.8rem;line-height:1.4;padding:.35rem .55rem;border-radius:4px;pointer-events:none;white-space:pre-line;font-variant-numeric:tabular-nums}
 @media(min-width:60rem){.sortable td small{display:inline;margin-left:.45em}}
-@media(max-width:30rem){h1{font-size:1.55rem}th,td{padding-left:.4rem;padding-right:.4rem}.groups th,.g{padding-left:.9rem}.answer p{font-size:1.04rem}dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:.35rem}}
+@media(max-width:30rem){tbody th{max-width:7.6rem}h1{font-size:1.55rem}th,td{padding-left:.4rem;padding-right:.4rem}.groups th,.g{padding-left:.9rem}.answer p{font-size:1.04rem}dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:.35rem}}
 @media print{@page{margin:14mm}body{font-size:9.5pt}main,header,footer{max-width:none;padding:0}nav,.files{display:none}
-.wide{overflow:visible}table{font-size:7.6pt}th,td{padding:.18rem .3rem}tbody th{position:static;min-width:0}tr,figure,.figures,.failed{break-inside:avoid}
-h2,h3,caption{break-after:avoid}section{margin-top:1.4rem}thead{display:table-header-group}.plots{grid-template-columns:1fr 1fr}
+.wide{overflow:visible}table{font-size:7.6pt}th,td{padding:.18rem .3rem}tbody th{position:static}tr,figure,.figures,.failed{break-inside:avoid}
+h2,h3{break-after:avoid}section{margin-top:1.4rem}thead{display:table-header-group}.plots,.plots.pairs{grid-template-columns:1fr 1fr}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}a{color:inherit;text-decoration:none}pre{white-space:pre-wrap;overflow-wrap:anywhere}}
 )css";
 

@@ -20,9 +20,9 @@ std::string shown_number(Shown shown, double value) {
     case Shown::kCount:
       return grouped(value);
     case Shown::kError:
-      return error_text(value);
+      return fixed(value, 4);
     case Shown::kSignedError:
-      return (value > 0 ? "+" : "") + error_text(value);
+      return with_sign(value, 4);
     case Shown::kRatio:
       return fixed(value, 3);
     case Shown::kPoints:
@@ -118,7 +118,7 @@ std::string html_row(const Table& table, std::size_t r, const std::vector<std::s
     const Column& column = table.columns[c];
     const std::string text = escape(shown_value(column, table.rows[r][c]));
     if (c == 0) {
-      out += "<th scope=\"row\"><bdi>" + text + "</bdi></th>";
+      out += "<th scope=\"row\"" + cell_class(table, c) + "><bdi>" + text + "</bdi></th>";
       continue;
     }
     if (column.shown == Shown::kText) {
@@ -139,10 +139,13 @@ std::string html_row(const Table& table, std::size_t r, const std::vector<std::s
 
 std::string table_html(const Table& table) {
   const std::vector<std::size_t> columns = shown_columns(table);
-  std::string out = "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"" +
-                    escape(table.title) + "\"><table" +
-                    (table.sortable ? " class=\"sortable\"" : "") + ">\n<caption>" +
-                    escape(table.title) + "</caption>\n" + html_head(table, columns) + "<tbody>\n";
+  const std::string title = escape(table.title);
+  // The title stays in sight when a wide table is moved sideways.
+  std::string out = "<h3 class=\"over-table\">" + title +
+                    "</h3>\n<div class=\"wide\" tabindex=\"0\" " + "role=\"region\" aria-label=\"" +
+                    title + "\"><table aria-label=\"" + title + "\"" +
+                    (table.sortable ? " class=\"sortable\"" : "") + ">\n" +
+                    html_head(table, columns) + "<tbody>\n";
   for (std::size_t r = 0; r < table.rows.size(); ++r) out += html_row(table, r, columns);
   return out + "</tbody></table></div>\n";
 }

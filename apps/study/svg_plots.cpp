@@ -1,6 +1,7 @@
 #include "apps/study/svg_plots.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "apps/study/report_text.h"
@@ -188,10 +189,10 @@ struct Box {
   }
 };
 
-// Names the marked points and those furthest from the diagonal, where no point or name is.
+// Names the marked point and those furthest from the diagonal, where no point or name is.
 void name_points(Svg& svg, const Frame& frame, const std::vector<ScatterPoint>& points,
                  const Box& area) {
-  constexpr std::size_t kMostNames = 8;
+  constexpr std::size_t kMostNames = 9;
   std::vector<Box> taken;
   std::vector<const ScatterPoint*> order;
   for (const ScatterPoint& point : points) {
@@ -199,51 +200,62 @@ void name_points(Svg& svg, const Frame& frame, const std::vector<ScatterPoint>& 
     taken.push_back({x - 4, x + 4, y - 4, y + 4});
     order.push_back(&point);
   }
-  std::stable_sort(order.begin(), order.end(), [](const ScatterPoint* a, const ScatterPoint* b) {
-    if (a->mark != b->mark) return a->mark;
+  const auto marked = [](const ScatterPoint* point) { return point->kind == PointKind::kMarked; };
+  std::stable_sort(order.begin(), order.end(), [&](const ScatterPoint* a, const ScatterPoint* b) {
+    if (marked(a) != marked(b)) return marked(a);
     return std::abs(a->x - a->y) > std::abs(b->x - b->y);
   });
   if (order.size() > kMostNames) order.resize(kMostNames);
   for (const ScatterPoint* point : order) {
     const std::string name = shortened(point->name, 20);
     const double x = frame.x(point->x), y = frame.y(point->y), width = text_width(name);
-    for (const bool right : {true, false}) {
-      const double from = right ? x + 7 : x - 7 - width;
-      const Box box{from, from + width, y - 7, y + 6};
-      const bool inside = box.left >= area.left && box.right <= area.right;
-      if (!inside || std::any_of(taken.begin(), taken.end(),
-                                 [&](const Box& other) { return box.meets(other); })) {
-        continue;
-      }
-      svg.text(right ? x + 7 : x - 7, y + 4, right ? "start" : "end",
-               point->mark ? "label strong" : "label", name);
-      taken.push_back(box);
-      break;
+    // Right, left, above, below; a marked point is named whatever is there.
+    const std::array<Box, 4> places = {{{x + 7, x + 7 + width, y - 7, y + 6},
+                                        {x - 7 - width, x - 7, y - 7, y + 6},
+                                        {x - width / 2, x + width / 2, y - 21, y - 8},
+                                        {x - width / 2, x + width / 2, y + 8, y + 21}}};
+    const auto inside = [&](const Box& box) {
+      return box.left >= area.left && box.right <= area.right && box.top >= area.top &&
+             box.bottom <= area.bottom;
+    };
+    const Box* place = nullptr;
+    for (const Box& box : places) {
+      const bool free = std::none_of(taken.begin(), taken.end(),
+                                     [&](const Box& other) { return box.meets(other); });
+      if (place == nullptr && inside(box) && free) place = &box;
     }
+    for (const Box& box : places) {
+      if (place == nullptr && marked(point) && inside(box)) place = &box;
+    }
+    if (place == nullptr) continue;
+    svg.text((place->left + place->right) / 2, place->top + 11, "middle",
+             marked(point) ? "label strong over" : "label over", name);
+    taken.push_back(*place);
   }
 }
 
 }  // namespace
 
-std::string rank_plot(const std::string& label, const std::string& x_title,
-                      const std::string& y_title, const std::vector<ScatterPoint>& points) {
+std::string square_plot(const std::string& label, const std::string& x_title,
+                        const std::string& y_title, double low, double high,
+                        const std::vector<ScatterPoint>& points) {
   if (points.empty()) return "";
-  double last = 1;
-  for (const ScatterPoint& point : points) last = std::max({last, point.x, point.y});
   constexpr double kLeft = 38, kSide = 286;
-  const double low = 0, high = last + std::max(1.0, 0.03 * last);
   Svg svg(kPlotWidth, kTop + kSide + 40, label);
   const Frame frame(svg, {x_title, low, high}, {y_title, low, high}, kLeft, kLeft + kSide, kTop,
                     kTop + kSide);
   svg.line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "diagonal");
-  name_points(svg, frame, points, {kLeft, kLeft + kSide, kTop, kTop + kSide});
   for (const ScatterPoint& point : points) {
-    if (point.mark) {
-      svg.diamond(frame.x(point.x), frame.y(point.y), 6, "dot strong", point.tip);
+    const double x = frame.x(point.x), y = frame.y(point.y);
+    if (point.kind == PointKind::kMarked) {
+      svg.rect(x - 4.5, y - 4.5, 9, 9, "dot marked", point.tip);
+    } else if (point.kind == PointKind::kOther) {
+      svg.diamond(x, y, 4.6, "dot dense", point.tip);
     } else {
-      svg.circle(frame.x(point.x), frame.y(point.y), 3.6, "dot plain", point.tip);
+      svg.circle(x, y, 3.4, "dot passt", point.tip);
     }
   }
+  name_points(svg, frame, points, {kLeft, kLeft + kSide, kTop, kTop + kSide});
   return svg.finish();
 }
 

@@ -53,14 +53,18 @@ struct BarRow {
 std::string bar_plot(const std::string& label, const std::string& x_title, double high,
                      const std::vector<SeriesStyle>& series, const std::vector<BarRow>& rows);
 
+/// kOther is a group that the caption tells of, kMarked the one point that is always named.
+enum class PointKind { kPlain, kOther, kMarked };
 struct ScatterPoint {
   double x = 0, y = 0;
   std::string name, tip;
-  bool mark = false;
+  PointKind kind = PointKind::kPlain;
 };
-/// A square with its diagonal; the points furthest from it are named where there is room.
-std::string rank_plot(const std::string& label, const std::string& x_title,
-                      const std::string& y_title, const std::vector<ScatterPoint>& points);
+/// A square over [low, high] both ways with its diagonal; the points furthest from it are named
+/// where there is room.
+std::string square_plot(const std::string& label, const std::string& x_title,
+                        const std::string& y_title, double low, double high,
+                        const std::vector<ScatterPoint>& points);
 
 /// Counts over a square of bins, x by row of `counts`, with the diagonal and the mean y of each x.
 std::string heat_plot(const std::string& label, const std::string& x_title,
