@@ -155,7 +155,8 @@ std::string flip_clause(const Study& study) {
 std::vector<std::string> lone_answer(const Study& study) {
   std::vector<std::string> done, missing;
   for (const std::string& model : study.models) {
-    if (study.all().done(model) != nullptr) {
+    if (const Cell* cell = study.all().done(model);
+        cell != nullptr && std::isfinite(cell->errors.mae)) {
       done.push_back(model);
     } else {
       missing.push_back(model_name(model));
@@ -163,7 +164,7 @@ std::vector<std::string> lone_answer(const Study& study) {
   }
   std::string first;
   if (done.empty()) {
-    first = "There is no answer yet: no model was trained and evaluated on all data.";
+    first = "There is no answer yet: no model has a result on all data.";
   } else {
     const Cell& cell = *study.all().done(done.front());
     first = "This study does not compare the inputs: of the two only " +
@@ -171,7 +172,7 @@ std::vector<std::string> lone_answer(const Study& study) {
             error_text(cell.errors.mae) + " or " + points(cell.errors.mae) + " over " +
             counted(study.all().test, "test track", "test tracks");
     if (cell.mae_interval.known()) first += ", " + interval_text(study, cell.mae_interval);
-    first += missing.empty() ? "." : "; " + listed(missing) + " did not finish.";
+    first += missing.empty() ? "." : "; " + listed(missing) + " has none.";
   }
   return {first, capital(constant_clause(study, done)) + floor_clause(study, done) + "."};
 }
@@ -198,15 +199,15 @@ std::string change_of(const Study& study, const Variant& variant) {
   const std::string name = variant.name + " (" + model_name(variant.model) +
                            (variant.settings.empty() ? "" : ", " + listed(variant.settings)) + ")";
   if (!variant.cell.done) return name + " did not finish.";
-  if (plain == nullptr) return name + " has no plain run beside it to be compared with.";
-  const double natural = variant.cell.errors.mae - plain->errors.mae;
-  const double balanced = variant.cell.balanced.mae - plain->balanced.mae;
   if (has_setting(variant, "data.permute_targets=true")) {
     const double r2 = variant.cell.errors.r2;
     return name + " is a control: trained on shuffled targets it has R² " + fixed(r2, 3) +
            (r2 > 0.02 ? ", which is skill that it cannot have: look for a leak."
                       : ", no skill, as it should be.");
   }
+  if (plain == nullptr) return name + " has no plain run beside it to be compared with.";
+  const double natural = variant.cell.errors.mae - plain->errors.mae;
+  const double balanced = variant.cell.balanced.mae - plain->balanced.mae;
   if (has_setting(variant, "data.undersampled=false")) {
     std::string text = "Undersampling, for " + model_name(variant.model) + ": with it " +
                        natural_and_balanced(-natural, -balanced) + " than without (" +
@@ -236,7 +237,12 @@ std::vector<const Scope*> compared_genres(const Study& study) {
   std::vector<const Scope*> out;
   for (std::size_t i = 1; i < study.scopes.size(); ++i) {
     const Scope& scope = study.scopes[i];
-    if (scope.done("passt") != nullptr && scope.done("dense") != nullptr) out.push_back(&scope);
+    const Cell* passt = scope.done("passt");
+    const Cell* dense = scope.done("dense");
+    if (passt == nullptr || dense == nullptr) continue;
+    if (std::isfinite(passt->errors.mae) && std::isfinite(dense->errors.mae)) {
+      out.push_back(&scope);
+    }
   }
   return out;
 }

@@ -69,7 +69,8 @@ std::string key_figures(const Study& study) {
     out += key_figure("none", "Dense − PaSST", (d->mae > 0 ? "+" : "") + error_text(d->mae),
                       interval_under(d->interval));
   }
-  if (const std::size_t genres = compared_genres(study).size(); genres > 0) {
+  const bool both = study.all().done("passt") != nullptr && study.all().done("dense") != nullptr;
+  if (const std::size_t genres = compared_genres(study).size(); both && genres > 0) {
     out += key_figure("none", "Order reversed", std::to_string(flips(study).size()),
                       "of " + counted(static_cast<double>(genres), "genre", "genres"));
   }
@@ -98,12 +99,15 @@ std::string made(const Study& study, const std::string& key) {
 }
 
 std::string head(const Study& study) {
-  std::string facts = counted(study.all().tracks, "track", "tracks");
+  std::string facts;
+  if (std::isfinite(study.all().tracks)) {
+    facts = counted(study.all().tracks, "track", "tracks");
+  }
   for (const char* key : {"utc", "device"}) {
-    if (!made(study, key).empty()) facts += " · " + made(study, key);
+    if (!made(study, key).empty()) facts += (facts.empty() ? "" : " · ") + made(study, key);
   }
   if (!made(study, "onpa").empty()) {
-    facts += " · onpa " + made(study, "onpa");
+    facts += (facts.empty() ? "" : " · ") + std::string("onpa ") + made(study, "onpa");
     if (!made(study, "commit").empty()) facts += " (" + made(study, "commit") + ")";
   }
   return "<header><h1>Waveform or features?</h1>\n" +
@@ -128,8 +132,9 @@ std::string results_part(const Study& study) {
       paragraph(
           "Errors are in the units of the target, popularity / 100 − 0.5, whose range has "
           "width 1: 0.01 is one popularity point. Intervals hold " +
-              study.level() + " and come from " + grouped(study.draws) +
-              " bootstrap draws of the test tracks.",
+              study.level() + " and come from " +
+              (std::isfinite(study.draws) ? grouped(study.draws) + " " : "") +
+              "bootstrap draws of the test tracks.",
           "note") +
       table_with_files(results_table(study));
   if (!study.floors.empty()) {
@@ -142,14 +147,15 @@ std::string results_part(const Study& study) {
 }
 
 std::string changes_part(const Study& study) {
-  std::string out =
-      paragraph(
-          "Natural: over the test tracks as they are. Bin-balanced: the mean over popularity "
-          "bins, so that rare popularities count as much as common ones.",
-          "note") +
-      "<ul class=\"plain\">\n";
-  for (const std::string& text : changes(study)) out += "<li>" + escape(text) + "</li>\n";
-  return out + "</ul>\n" + table_with_files(variants_table(study));
+  std::string out = paragraph(
+      "Natural: over the test tracks as they are. Bin-balanced: the mean over popularity "
+      "bins, so that rare popularities count as much as common ones.",
+      "note");
+  std::string items;
+  for (const std::string& text : changes(study)) items += "<li>" + escape(text) + "</li>\n";
+  if (items.empty()) return "";
+  return out + "<ul class=\"plain\">\n" + items + "</ul>\n" +
+         table_with_files(variants_table(study));
 }
 
 std::string genres_part(const Study& study) {
@@ -171,8 +177,9 @@ std::string cost_part(const Study& study) {
   if (passt != nullptr && dense != nullptr) {
     const double ratio = passt->hours_per_epoch / dense->hours_per_epoch;
     if (std::isfinite(ratio)) {
-      out += paragraph("An epoch of PaSST takes " + significant(ratio, 2) +
-                       " times as long as one of Dense here.");
+      out +=
+          paragraph("An epoch of PaSST takes " + (ratio < 10 ? fixed(ratio, 1) : grouped(ratio)) +
+                    " times as long as one of Dense here.");
     }
   }
   return out + paragraph(

@@ -48,7 +48,8 @@ thead tr:last-child>*{border-bottom:1px solid var(--text)}
 .groups th{color:var(--text);padding-bottom:0;text-align:left}
 .groups th,.g{padding-left:1.3rem}
 tbody th,tbody td{border-bottom:1px solid var(--rule)}
-tbody th{position:sticky;left:0;background:var(--page);max-width:17rem;overflow-wrap:anywhere}
+tbody th{position:sticky;left:0;background:var(--page);}
+tbody th bdi{display:block;width:max-content;max-width:17rem;overflow-wrap:anywhere}
 th:first-child,td:first-child{padding-left:0}
 tbody th:first-child{padding-left:.3rem}thead tr:last-child th:first-child{padding-left:.3rem}
 td{white-space:nowrap}td bdi{display:block;white-space:normal;overflow-wrap:anywhere;width:max-content;max-width:13rem}
@@ -90,7 +91,7 @@ dl.facts dt{color:var(--soft)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:.82rem;padding-top:2rem;padding-bottom:2.5rem}
 .tip{position:fixed;z-index:9;max-width:17rem;background:var(--text);color:var(--page);font-size:.8rem;line-height:1.4;padding:.35rem .55rem;border-radius:4px;pointer-events:none;white-space:pre-line;font-variant-numeric:tabular-nums}
 @media(min-width:60rem){.sortable td small{display:inline;margin-left:.45em}}
-@media(max-width:30rem){tbody th{max-width:7.6rem}h1{font-size:1.55rem}th,td{padding-left:.4rem;padding-right:.4rem}.groups th,.g{padding-left:.9rem}.answer p{font-size:1.04rem}dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:.35rem}}
+@media(max-width:30rem){tbody th bdi{max-width:7.6rem}h1{font-size:1.55rem}th,td{padding-left:.4rem;padding-right:.4rem}.groups th,.g{padding-left:.9rem}.answer p{font-size:1.04rem}dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:.35rem}}
 @media print{@page{margin:14mm}body{font-size:9.5pt}main,header,footer{max-width:none;padding:0}nav,.files{display:none}
 .wide{overflow:visible}table{font-size:7.6pt}th,td{padding:.18rem .3rem}tbody th{position:static}tr,figure,.figures,.failed{break-inside:avoid}
 h2,h3{break-after:avoid}section{margin-top:1.4rem}thead{display:table-header-group}.plots,.plots.pairs{grid-template-columns:1fr 1fr}

@@ -165,7 +165,7 @@ std::string p_text(double p) {
 
 std::string duration(double seconds) {
   if (!std::isfinite(seconds)) return kUnknown;
-  if (seconds < 1) return fixed(seconds * 1e3, seconds < 0.01 ? 1 : 0) + " ms";
+  if (seconds < 0.9995) return fixed(seconds * 1e3, seconds < 0.01 ? 1 : 0) + " ms";
   if (seconds < 99.95) return fixed(seconds, 1) + " s";
   const auto parts = [](double first, const char* big, double second, const char* small) {
     return grouped(first) + " " + big + " " + fixed(second, 0) + " " + small;

@@ -102,6 +102,7 @@ TEST(ReportText, Numbers) {
   EXPECT_EQ(p_text(1e-9), "< 0.001");
   EXPECT_EQ(p_text(0.0455), "0.045");
   EXPECT_EQ(duration(0.0421), "42 ms");
+  EXPECT_EQ(duration(0.9999), "1.0 s");
   EXPECT_EQ(duration(10.8), "10.8 s");
   EXPECT_EQ(duration(200), "3 min 20 s");
   EXPECT_EQ(duration(3599.7), "1 h 0 min");
