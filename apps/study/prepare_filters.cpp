@@ -115,7 +115,15 @@ SplitReport split_tracks(std::vector<data::Track>& tracks, const PrepareArgs& ar
     data::assign_split(tracks, args.train_fraction, args.seed);
     return {};
   }
-  const data::GroupSplit done = data::assign_group_split(tracks, args.train_fraction, args.seed);
+  data::GroupSplit done;
+  try {
+    done = data::assign_group_split(tracks, args.train_fraction, args.seed);
+  } catch (const Error& e) {
+    if (split.kind == SplitKind::kFirstArtist) throw;
+    fail(e.code(), args.csv, ": ", e.what(),
+         "; a group is artists linked by common tracks, and --split first-artist counts only the "
+         "first artist of each track");
+  }
   return {.groups = done.groups,
           .largest_group = static_cast<double>(done.largest) / static_cast<double>(tracks.size()),
           .groups_kept_in_train = done.kept_in_train};

@@ -182,6 +182,15 @@ TEST_F(PrepareChoices, ArtistsWhoRecordedTogetherStayTogether) {
   EXPECT_EQ(card_of(first)["split"]["kind"], "first-artist");
 }
 
+TEST_F(PrepareChoices, ArtistsThatCannotBePartedHaveAWayOut) {
+  PrepareArgs args = args_for(
+      table(",artists", 60, [](int i) { return ",a" + std::to_string(i) + ";everybody"; }));
+  args.split = "artist";
+  expect_error(args, ExitCode::kBadData, {"in.csv", "1 groups hold 60 of 60", "first-artist"});
+  args.split = "first-artist";
+  EXPECT_EQ(prepare_data(args).tracks.size(), 60u);
+}
+
 TEST_F(PrepareChoices, TracksWithoutArtistAreGroupsOfTheirOwn) {
   PrepareArgs args = args_for(
       table(",artist_name", 60, [](int i) { return i % 2 == 0 ? "," : ",x" + std::to_string(i); }));
