@@ -30,7 +30,9 @@ StopSignals::StopSignals() {
   requested = 0;
   struct sigaction action {};
   action.sa_handler = on_signal;
-  action.sa_flags = SA_RESTART;
+  // oneDNN's generated code lets the stack pointer point into a buffer of the heap for a while: a
+  // handler that went on from there would write over what lies before it.
+  action.sa_flags = static_cast<int>(SA_RESTART | SA_ONSTACK);
   for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &previous[i]);
 }
 

@@ -1,6 +1,8 @@
 #include "kernels/cpu/parallel.h"
 
 #include <hwy/cache_control.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,6 +23,17 @@ namespace {
 std::atomic<std::uint64_t> jobs{0};
 
 thread_local bool inside_parallel = false;
+
+// Handlers are for the main thread, which has a stack of their own: in generated code of oneDNN the
+// stack pointer is no place to go on from.
+void block_signals() {
+  sigset_t blocked;
+  sigfillset(&blocked);
+  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP}) {
+    sigdelset(&blocked, number);
+  }
+  pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+}
 
 // How long a thread without work looks for some before it sleeps, about 20 us: kernels of a small
 // network follow each other in less, and waking a core takes longer. Never longer, as the loader's
@@ -123,6 +136,7 @@ class Pool {
   }
 
   void work() {
+    block_signals();
     std::uint64_t seen = 0;
     while (await_job(seen)) {
       std::uint64_t state = state_.load();
