@@ -11,6 +11,7 @@
 
 #include "apps/benchmark/bench.h"
 #include "apps/commands/commands.h"
+#include "apps/commands/study.h"
 #include "apps/support/environment.h"
 #include "apps/support/failure.h"
 #include "apps/support/log.h"
@@ -39,6 +40,7 @@ struct AllArgs {
   EnvArgs env;
   DemoArgs demo;
   ReportArgs report;
+  StudyArgs study;
 };
 
 struct Verb {
@@ -231,6 +233,40 @@ Verb add_report(CLI::App& root, ReportArgs& a) {
   return {app, [&a] { return run_report(a); }};
 }
 
+Verb add_study(CLI::App& root, StudyArgs& a) {
+  CLI::App* app = root.add_subcommand(
+      "study", "Train both models on all data and on each genre, and compare them");
+  app->add_option("--data", a.data, "data set folder (see prepare)")->required();
+  app->add_option("--out", a.out, "folder of the study; a study that is there goes on")->required();
+  app->add_option("--models", a.models, "passt, dense or both, separated by commas");
+  app->add_option("--genres", a.genres, "all, none, or names separated by commas");
+  app->add_option("--min-tracks", a.min_tracks, "leave smaller genres out")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40));
+  app->add_option("--jobs", a.jobs, "Dense models trained at a time; 0: as many as threads")
+      ->check(CLI::Range(0, 4096));
+  add_device(*app, a.device);
+  const auto settings = [&](const std::string& model, ConfigArgs& config) {
+    app->add_option("--config-" + model, config.file, "TOML file of settings of " + model);
+    app->add_option("--set-" + model, config.set,
+                    "section.key=value of " + model + "; may be repeated")
+        ->allow_extra_args(false);
+  };
+  settings("passt", a.passt);
+  settings("dense", a.dense);
+  app->add_option("--from", a.from, "what the models of genres start from: scratch or all-data")
+      ->check(CLI::IsMember({"scratch", "all-data"}));
+  app->add_option(
+         "--variant", a.variants,
+         "NAME=MODEL:key=value,key=value: a model with other settings, on all data; may be "
+         "repeated")
+      ->allow_extra_args(false);
+  app->add_option("--seed", a.seed, "of training (default: as the settings say) and bootstrap (1)");
+  app->add_option("--draws", a.draws, "of the bootstrap")->check(CLI::Range(100, 1000000));
+  app->add_option("--peers", a.peers, "folder of predictions of other programs (tools/peers.py)");
+  app->add_flag("--no-report", a.no_report, "write study.json and tables only");
+  return {app, [&a] { return run_study(a); }, true};
+}
+
 int usage_error(const std::string& message) {
   complain_alone(message);
   return static_cast<int>(ExitCode::kUsage);
@@ -302,7 +338,7 @@ int run(int argc, char** argv) {
       add_prepare(root, args.prepare), add_train(root, args.train),   add_eval(root, args.eval),
       add_predict(root, args.predict), add_embed(root, args.embed),   add_mel(root, args.mel),
       add_inspect(root, args.inspect), add_bench(root, args.bench),   add_env(root, args.env),
-      add_demo(root, args.demo),       add_report(root, args.report),
+      add_demo(root, args.demo),       add_report(root, args.report), add_study(root, args.study),
   };
   if (const std::string message = unknown_verb(verbs, argc, argv); !message.empty()) {
     return usage_error(message);
@@ -316,6 +352,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(error.what());
   }
+  args.study.command.assign(argv, argv + argc);
   set_up_log(args.train.quiet);
   for (const Verb& verb : verbs) {
     if (*verb.app) return flush_results(run_verb(verb));
@@ -327,6 +364,7 @@ int run(int argc, char** argv) {
 }  // namespace onpa::apps
 
 int main(int argc, char** argv) {
+  onpa::apps::die_with_parent();
   onpa::apps::keep_standard_streams();
   if (argc == 3 && std::string_view(argv[1]) == onpa::apps::kDecodeVerb) {
     onpa::apps::report_crashes("decoder");

@@ -10,6 +10,8 @@
 namespace onpa::apps {
 namespace {
 
+constexpr std::uint64_t kTableSeed = 1;  // of the bootstrap
+
 // Targets and predictions of the tracks that every model predicted, ascending by row.
 struct CommonTracks {
   std::vector<std::int64_t> rows;
@@ -55,55 +57,91 @@ std::vector<float> feature_matrix(const data::DataSet& data,
 
 Table2Row group_row(const std::string& genre, const std::vector<std::size_t>& members,
                     const CommonTracks& common) {
-  Table2Row row{.genre = genre, .n = std::ssize(members), .mae = {}, .rank = {}};
+  Table2Row row{
+      .genre = genre, .n = std::ssize(members), .mae = {}, .rank = {}, .mae_interval = {}};
   for (const std::vector<float>& prediction : common.prediction) {
+    std::vector<double> errors;
     double sum = 0;
     for (const std::size_t i : members) {
-      sum += std::abs(static_cast<double>(common.target[i]) - prediction[i]);
+      errors.push_back(static_cast<double>(common.target[i]) - prediction[i]);
+      sum += std::abs(errors.back());
     }
     row.mae.push_back(sum / static_cast<double>(members.size()));
+    row.mae_interval.push_back(bootstrap_errors(errors, kTableSeed).mae);
   }
   return row;
 }
 
 }  // namespace
 
+std::vector<std::pair<std::string, std::vector<float>>> baseline_predictions(
+    const data::DataSet& data, const std::vector<std::int64_t>& rows) {
+  const std::vector<std::int64_t> train = data.indices(data::Split::kTrain);
+  if (train.empty()) fail(ExitCode::kBadData, "tables: the data set has no train tracks");
+  std::vector<float> target;
+  for (const std::int64_t row : train) {
+    target.push_back(data.tracks[static_cast<std::size_t>(row)].target);
+  }
+  std::vector<std::pair<std::string, std::vector<float>>> out;
+  const auto mean = static_cast<float>(fit_linear({}, target, 0).intercept);
+  out.emplace_back("constant mean", std::vector<float>(rows.size(), mean));
+  if (!data.feature_names.empty()) {
+    const LinearModel linear =
+        fit_linear(feature_matrix(data, train), target, std::ssize(data.feature_names));
+    out.emplace_back("linear", linear.predict(feature_matrix(data, rows)));
+  }
+  return out;
+}
+
 Table1 make_table1(const data::DataSet& data, const std::vector<ModelResult>& results,
                    const std::vector<double>& floors) {
   ONPA_CHECK(floors.empty() || floors.size() == results.size(), "make_table1: ", floors.size(),
              " floors for ", results.size(), " models");
   const CommonTracks common(data, results);
-  const std::vector<std::int64_t> train = data.indices(data::Split::kTrain);
-  if (train.empty()) fail(ExitCode::kBadData, "tables: the data set has no train tracks");
-  std::vector<float> train_target;
-  for (const std::int64_t row : train) {
-    train_target.push_back(data.tracks[static_cast<std::size_t>(row)].target);
+  std::vector<double> popularity;
+  for (const std::int64_t row : common.rows) {
+    popularity.push_back(data.tracks[static_cast<std::size_t>(row)].popularity);
   }
 
   Table1 table;
-  table.train_tracks = std::ssize(train);
+  table.train_tracks = std::ssize(data.indices(data::Split::kTrain));
   table.test_tracks = std::ssize(common.rows);
-  for (std::size_t m = 0; m < results.size(); ++m) {
-    table.rows.push_back({.model = results[m].model,
-                          .metrics = regression_metrics(common.target, common.prediction[m]),
-                          .hours_per_epoch = results[m].hours_per_epoch,
-                          .floor_rmse = floors.empty() ? kUnknown : floors[m]});
-  }
-  const auto baseline = [&](const char* name, const std::vector<float>& prediction) {
+  const auto add = [&](const std::string& name, const std::vector<float>& prediction, double hours,
+                       double floor) {
+    std::vector<double> errors;
+    for (std::size_t i = 0; i < prediction.size(); ++i) {
+      errors.push_back(static_cast<double>(common.target[i]) - prediction[i]);
+    }
     table.rows.push_back({.model = name,
                           .metrics = regression_metrics(common.target, prediction),
-                          .hours_per_epoch = kUnknown,
-                          .floor_rmse = kUnknown});
+                          .hours_per_epoch = hours,
+                          .floor_rmse = floor,
+                          .mae_interval = bootstrap_errors(errors, kTableSeed).mae,
+                          .balanced = bin_balanced(errors_by_bin(popularity, errors))});
   };
-  const LinearModel mean = fit_linear({}, train_target, 0);
-  baseline("constant mean",
-           std::vector<float>(common.rows.size(), static_cast<float>(mean.intercept)));
-  if (!data.feature_names.empty()) {
-    const LinearModel linear =
-        fit_linear(feature_matrix(data, train), train_target, std::ssize(data.feature_names));
-    baseline("linear", linear.predict(feature_matrix(data, common.rows)));
+  for (std::size_t m = 0; m < results.size(); ++m) {
+    add(results[m].model, common.prediction[m], results[m].hours_per_epoch,
+        floors.empty() ? kUnknown : floors[m]);
+  }
+  for (const auto& [name, prediction] : baseline_predictions(data, common.rows)) {
+    add(name, prediction, kUnknown, kUnknown);
   }
   return table;
+}
+
+void rank_rows(Table2& table) {
+  for (Table2Row& row : table.rows) row.rank.assign(row.mae.size(), 0);
+  for (std::size_t m = 0; m < table.models.size(); ++m) {
+    std::vector<double> column;
+    for (const Table2Row& row : table.rows) {
+      if (!std::isnan(row.mae[m])) column.push_back(row.mae[m]);
+    }
+    const std::vector<std::int64_t> ranks = ranks_ascending(column);
+    auto next = ranks.begin();
+    for (Table2Row& row : table.rows) {
+      if (!std::isnan(row.mae[m])) row.rank[m] = *next++;
+    }
+  }
 }
 
 Table2 make_table2(const data::DataSet& data, const std::vector<ModelResult>& results,
@@ -125,12 +163,7 @@ Table2 make_table2(const data::DataSet& data, const std::vector<ModelResult>& re
   for (const auto& [genre, members] : groups) {
     if (std::ssize(members) >= min_tracks) table.rows.push_back(group_row(genre, members, common));
   }
-  for (std::size_t m = 0; m < results.size(); ++m) {
-    std::vector<double> column;
-    for (const Table2Row& row : table.rows) column.push_back(row.mae[m]);
-    const std::vector<std::int64_t> ranks = ranks_ascending(column);
-    for (std::size_t r = 0; r < ranks.size(); ++r) table.rows[r].rank.push_back(ranks[r]);
-  }
+  rank_rows(table);
   return table;
 }
 

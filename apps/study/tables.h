@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/study/evaluate.h"
 #include "apps/study/metrics.h"
+#include "apps/study/statistics.h"
 #include "data/dataset.h"
 
 namespace onpa::apps {
@@ -17,6 +19,8 @@ struct Table1Row {
   RegressionMetrics metrics;   // in the units of the target, a range of width 1
   double hours_per_epoch = 0;  // NaN for a baseline
   double floor_rmse = 0;       // the lowest that is possible, where it is known; else NaN
+  Interval mae_interval = {};  // 95 %, from a bootstrap over the test tracks
+  BinBalanced balanced = {};   // over bins of 5 popularity points
 };
 
 /// One row a model, then the baselines "constant mean" and "linear" (least squares on the
@@ -30,9 +34,10 @@ struct Table1 {
 struct Table2Row {
   std::string genre;  // "all data" in the first row
   std::int64_t n = 0;
-  std::vector<double> mae;  // one a model
-  std::vector<std::int64_t>
-      rank;  // within the model's column, 1 the smallest; "all data" takes part
+  std::vector<double> mae;         // one a model; NaN where it has none
+  std::vector<std::int64_t> rank;  // within the model's column, 1 the smallest; "all data" takes
+                                   // part; 0 where there is no MAE
+  std::vector<Interval> mae_interval;  // as Table1Row's
 };
 
 struct Table2 {
@@ -40,6 +45,11 @@ struct Table2 {
   std::vector<std::string> models;
   std::vector<Table2Row> rows;  // "all data", then by name
 };
+
+/// Predictions for `rows` of the baselines: "constant mean" and, where there are features,
+/// "linear", both fitted to the kept train rows. Throws Error (kBadData) without train rows.
+std::vector<std::pair<std::string, std::vector<float>>> baseline_predictions(
+    const data::DataSet& data, const std::vector<std::int64_t>& rows);
 
 /// Tables over the tracks that every model has a prediction for. A track in k genres counts in k
 /// groups; groups of fewer than `min_tracks` are left out. `floors` (empty, or one a model) go into
@@ -51,6 +61,9 @@ Table2 make_table2(const data::DataSet& data, const std::vector<ModelResult>& re
                    std::int64_t min_tracks = 1,
                    const std::string& training = "one model of each kind, trained on all data");
 
+/// Fills in the ranks of each column.
+void rank_rows(Table2& table);
+
 /// Aligned columns for a terminal.
 std::string table_text(const Table1& table);
 std::string table_text(const Table2& table);
@@ -60,9 +73,9 @@ std::string table_markdown(const Table2& table);
 /// Comma-separated, with a header.
 std::string table_csv(const Table1& table);
 std::string table_csv(const Table2& table);
-/// {"rows": [{"model", "n", "rmse", "mae", "r2", "hours_per_epoch", ...}]} and {"training",
-/// "models", "rows": [{"genre", "n", "mae": {model: x}, "rank": {model: k}}]}; a value that is not
-/// known is null.
+/// {"rows": [{"model", "n", "rmse", "mae", "mae_interval": [low, high], "bin_balanced", "r2",
+/// "hours_per_epoch", ...}]} and {"training", "models", "rows": [{"genre", "n", "mae": {model: x},
+/// "mae_interval": {model: [low, high]}, "rank": {model: k}}]}; what is not known is null.
 std::string table_json(const Table1& table);
 std::string table_json(const Table2& table);
 

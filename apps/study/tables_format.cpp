@@ -45,14 +45,24 @@ std::string hours(double value) {
   return text.data();
 }
 
+std::string range(const Interval& interval) {
+  if (!std::isfinite(interval.low)) return "-";
+  return fixed(interval.low, 4) + " to " + fixed(interval.high, 4);
+}
+
+Json range_json(const Interval& interval) {
+  return Json::array({number(interval.low), number(interval.high)});
+}
+
 Cells cells_of(const Table1& table) {
   bool floors = false;
   for (const Table1Row& row : table.rows) floors |= std::isfinite(row.floor_rmse);
-  Cells cells = {{"model", "RMSE", "MAE", "R2", "hours/epoch"}};
+  Cells cells = {{"model", "RMSE", "MAE", "MAE, 95 %", "bin-balanced MAE", "R2", "hours/epoch"}};
   if (floors) cells[0].push_back("RMSE floor");
   for (const Table1Row& row : table.rows) {
     cells.push_back({row.model, fixed(row.metrics.rmse, 4), fixed(row.metrics.mae, 4),
-                     fixed(row.metrics.r2, 3), hours(row.hours_per_epoch)});
+                     range(row.mae_interval), fixed(row.balanced.mae, 4), fixed(row.metrics.r2, 3),
+                     hours(row.hours_per_epoch)});
     if (floors) cells.back().push_back(fixed(row.floor_rmse, 4));
   }
   return cells;
@@ -62,13 +72,15 @@ Cells cells_of(const Table2& table) {
   Cells cells = {{"genre", "n"}};
   for (const std::string& model : table.models) {
     cells[0].push_back(model + " MAE");
+    cells[0].push_back("95 %");
     cells[0].push_back("rank");
   }
   for (const Table2Row& row : table.rows) {
     cells.push_back({row.genre, std::to_string(row.n)});
     for (std::size_t m = 0; m < table.models.size(); ++m) {
       cells.back().push_back(fixed(row.mae[m], 4));
-      cells.back().push_back(std::to_string(row.rank[m]));
+      cells.back().push_back(range(row.mae_interval[m]));
+      cells.back().push_back(row.rank[m] > 0 ? std::to_string(row.rank[m]) : "-");
     }
   }
   return cells;
@@ -136,11 +148,14 @@ std::string table_markdown(const Table2& table) {
 
 std::string table_csv(const Table1& table) {
   std::string text =
-      data::csv_line({"model", "n", "rmse", "mae", "r2", "hours_per_epoch", "floor_rmse"});
+      data::csv_line({"model", "n", "rmse", "mae", "r2", "hours_per_epoch", "floor_rmse", "mae_low",
+                      "mae_high", "balanced_rmse", "balanced_mae"});
   for (const Table1Row& row : table.rows) {
     text += data::csv_line({row.model, std::to_string(row.metrics.n), plain(row.metrics.rmse),
                             plain(row.metrics.mae), plain(row.metrics.r2),
-                            plain(row.hours_per_epoch), plain(row.floor_rmse)});
+                            plain(row.hours_per_epoch), plain(row.floor_rmse),
+                            plain(row.mae_interval.low), plain(row.mae_interval.high),
+                            plain(row.balanced.rmse), plain(row.balanced.mae)});
   }
   return text;
 }
@@ -150,13 +165,17 @@ std::string table_csv(const Table2& table) {
   for (const std::string& model : table.models) {
     cells.push_back("mae_" + model);
     cells.push_back("rank_" + model);
+    cells.push_back("mae_low_" + model);
+    cells.push_back("mae_high_" + model);
   }
   std::string text = data::csv_line(cells);
   for (const Table2Row& row : table.rows) {
     cells = {row.genre, std::to_string(row.n)};
     for (std::size_t m = 0; m < table.models.size(); ++m) {
       cells.push_back(plain(row.mae[m]));
-      cells.push_back(std::to_string(row.rank[m]));
+      cells.push_back(row.rank[m] > 0 ? std::to_string(row.rank[m]) : "");
+      cells.push_back(plain(row.mae_interval[m].low));
+      cells.push_back(plain(row.mae_interval[m].high));
     }
     text += data::csv_line(cells);
   }
@@ -172,7 +191,13 @@ std::string table_json(const Table1& table) {
                     {"mae", number(row.metrics.mae)},
                     {"r2", number(row.metrics.r2)},
                     {"hours_per_epoch", number(row.hours_per_epoch)},
-                    {"floor_rmse", number(row.floor_rmse)}});
+                    {"floor_rmse", number(row.floor_rmse)},
+                    {"mae_interval", range_json(row.mae_interval)},
+                    {"bin_balanced",
+                     {{"bin_width", row.balanced.bin_width},
+                      {"bins", row.balanced.bins},
+                      {"rmse", number(row.balanced.rmse)},
+                      {"mae", number(row.balanced.mae)}}}});
   }
   const Json json = {
       {"train_tracks", table.train_tracks}, {"test_tracks", table.test_tracks}, {"rows", rows}};
@@ -182,12 +207,17 @@ std::string table_json(const Table1& table) {
 std::string table_json(const Table2& table) {
   Json rows = Json::array();
   for (const Table2Row& row : table.rows) {
-    Json mae = Json::object(), rank = Json::object();
+    Json mae = Json::object(), rank = Json::object(), interval = Json::object();
     for (std::size_t m = 0; m < table.models.size(); ++m) {
       mae[table.models[m]] = number(row.mae[m]);
-      rank[table.models[m]] = row.rank[m];
+      rank[table.models[m]] = row.rank[m] > 0 ? Json(row.rank[m]) : Json(nullptr);
+      interval[table.models[m]] = range_json(row.mae_interval[m]);
     }
-    rows.push_back({{"genre", row.genre}, {"n", row.n}, {"mae", mae}, {"rank", rank}});
+    rows.push_back({{"genre", row.genre},
+                    {"n", row.n},
+                    {"mae", mae},
+                    {"mae_interval", interval},
+                    {"rank", rank}});
   }
   const Json json = {{"training", table.training}, {"models", table.models}, {"rows", rows}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <array>
@@ -140,6 +141,14 @@ void report_crashes_in(const std::filesystem::path& log) {
   if (fd < 0) return;
   const int old = crash_log.exchange(fd);
   if (old >= 0) close(old);
+}
+
+void die_with_parent() {
+  const char* parent = std::getenv(kParentVariable);
+  if (parent == nullptr) return;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != std::atoi(parent)) raise(SIGKILL);  // it was gone before
+  unsetenv(kParentVariable);  // processes that this one starts have another
 }
 
 Unfinished::Unfinished() {

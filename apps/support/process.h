@@ -26,6 +26,12 @@ void report_crashes_in(const std::filesystem::path& log);
 const std::vector<std::string>& decoder_command();
 void set_decoder_command(std::vector<std::string> command);
 
+/// Environment variable that names the process which started this one and whose end it is to share.
+inline constexpr const char* kParentVariable = "ONPA_PARENT";
+/// Where the variable is set: from here on the kernel kills this process when that one ends,
+/// however it does. Once, at the start of the program.
+void die_with_parent();
+
 /// While it lives, an exit(0) from anywhere in the process, which nobody would take for a failure,
 /// says so and becomes exit code 70. Nothing is torn down then: other threads may be using it.
 class Unfinished {

@@ -1,0 +1,445 @@
+#include "apps/study/study_json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <numeric>
+#include <unordered_map>
+
+#include "apps/support/environment.h"
+#include "apps/support/log.h"
+#include "data/file.h"
+#include "data/table.h"
+#include "kernels/error.h"
+#include "tensor/io/fault.h"
+#include "tensor/io/file.h"
+
+namespace onpa::apps {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr double kConfidence = 0.95;
+constexpr std::size_t kListed = 10;   // worst and slowest tracks
+constexpr std::size_t kScatter = 50;  // bins of true and predicted popularity
+
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+Json range(const Interval& interval) {
+  return Json::array({number(interval.low), number(interval.high)});
+}
+
+Json metrics_json(const RegressionMetrics& m) {
+  return {{"n", m.n}, {"rmse", number(m.rmse)}, {"mae", number(m.mae)}, {"r2", number(m.r2)}};
+}
+
+Json balanced_json(const BinBalanced& b) {
+  return {{"bin_width", b.bin_width},
+          {"bins", b.bins},
+          {"rmse", number(b.rmse)},
+          {"mae", number(b.mae)}};
+}
+
+Json wilcoxon_json(const Wilcoxon& w) {
+  return {{"n", w.n}, {"statistic", number(w.statistic)}, {"z", number(w.z)}, {"p", number(w.p)}};
+}
+
+Json made_json(bool gpu) {
+  Json out = Json::object();
+  const auto environment = describe_environment();
+  const auto value = [&](const std::string& name) {
+    for (const auto& [key, text] : environment) {
+      if (key == name) return text;
+    }
+    return std::string();
+  };
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  out["onpa"] = value("version");
+  out["commit"] = value("commit");
+  out["utc"] = text;
+  out["device"] = gpu ? value("device") : "cpu";
+  out["cpu"] = value("cpu");
+  out["cores"] = std::stoi(value("cores"));
+  return out;
+}
+
+// Rows that both predicted, with the errors of each.
+struct Paired {
+  std::vector<double> a, b;
+};
+
+Paired paired(const std::vector<TrackPrediction>& a, const std::vector<TrackPrediction>& b) {
+  Paired out;
+  auto other = b.begin();
+  for (const TrackPrediction& p : a) {  // both ascend by row
+    while (other != b.end() && other->row < p.row) ++other;
+    if (other == b.end() || other->row != p.row) continue;
+    out.a.push_back(static_cast<double>(p.prediction) - p.target);
+    out.b.push_back(static_cast<double>(other->prediction) - other->target);
+  }
+  return out;
+}
+
+std::size_t scatter_bin(double value) {
+  const double place = (value + 0.5) * static_cast<double>(kScatter);
+  return static_cast<std::size_t>(std::clamp(place, 0.0, static_cast<double>(kScatter) - 1));
+}
+
+Json predicted_true(const std::vector<TrackPrediction>& predictions) {
+  std::vector<std::vector<std::int64_t>> counts(kScatter, std::vector<std::int64_t>(kScatter, 0));
+  for (const TrackPrediction& p : predictions) {
+    ++counts[scatter_bin(p.target)][scatter_bin(p.prediction)];
+  }
+  return {{"low", 0}, {"high", 100}, {"bins", kScatter}, {"counts", counts}};
+}
+
+Json worst(const data::DataSet& data, std::vector<TrackPrediction> predictions) {
+  const auto error = [](const TrackPrediction& p) {
+    return std::abs(static_cast<double>(p.prediction) - p.target);
+  };
+  const std::size_t count = std::min(kListed, predictions.size());
+  std::partial_sort(predictions.begin(), predictions.begin() + static_cast<std::ptrdiff_t>(count),
+                    predictions.end(),
+                    [&](const auto& a, const auto& b) { return error(a) > error(b); });
+  Json out = Json::array();
+  for (std::size_t i = 0; i < count; ++i) {
+    const data::Track& track = data.tracks[static_cast<std::size_t>(predictions[i].row)];
+    out.push_back({{"id", track.id},
+                   {"genre", track.genre},
+                   {"target", predictions[i].target},
+                   {"prediction", predictions[i].prediction}});
+  }
+  return out;
+}
+
+std::int64_t count_kept(const data::DataSet& data, bool train) {
+  return std::ssize(data.indices(train ? data::Split::kTrain : data::Split::kTest));
+}
+
+// The lowest errors that are possible, if `data` was prepared from a corpus with known answers.
+std::optional<Floors> floors_of(const data::DataSet& data) {
+  const Json card = Json::parse(data.card, nullptr, false);
+  if (!card.is_object() || !card.contains("source") || !card["source"].is_object()) return {};
+  const fs::path folder = fs::path(card["source"].value("csv", "")).parent_path();
+  std::error_code ignored;
+  if (!fs::exists(folder / "truth.csv", ignored) || !fs::exists(folder / "corpus.json", ignored)) {
+    return {};
+  }
+  try {
+    return test_floors(folder, data);
+  } catch (const Error& error) {
+    spdlog::warn("no floors: {}", error.what());
+    return {};
+  }
+}
+
+}  // namespace
+
+StudyJson::StudyJson(const StudyArgs& args, const StudyPlan& plan, const data::DataSet& data,
+                     bool gpu, const std::vector<CellFailure>& failures)
+    : args_(args), plan_(plan), data_(data), failures_(failures), seed_(args.seed.value_or(1)) {
+  json_ = {{"version", 1},
+           {"made", made_json(gpu)},
+           {"command", args.command},
+           {"data",
+            {{"folder", args.data},
+             {"hash", data.hash},
+             {"card", Json::parse(data.card, nullptr, false)}}},
+           {"options",
+            {{"seed", seed_},
+             {"min_tracks", args.min_tracks},
+             {"models", plan.models},
+             {"from", args.from},
+             {"confidence", kConfidence},
+             {"draws", args.draws}}},
+           {"configs", Json::object()},
+           {"scopes", Json::array()},
+           {"variants", Json::array()},
+           {"rank_correlation", nullptr},
+           {"peers", Json::array()},
+           {"error_by_bin", Json::array()},
+           {"predicted_true", Json::object()},
+           {"worst", Json::object()},
+           {"slowest", Json::array()},
+           {"floors", nullptr},
+           {"failed", Json::array()}};
+  for (const std::string& model : plan.models) {
+    json_["configs"][model] = to_toml(plan.configs.at(model));
+  }
+  table2_.training = "one model of each kind a row, trained on the row's tracks alone";
+  if (args.from == "all-data") {
+    table2_.training =
+        "one model of each kind a row, those of genres going on from that of all data";
+  }
+  table2_.models = plan.models;
+}
+
+ErrorReport StudyJson::report(const data::DataSet& data,
+                              const std::vector<TrackPrediction>& p) const {
+  return report_errors(data, p, seed_, args_.draws);
+}
+
+Json StudyJson::cell_json(const Cell& cell, const CellResult& result,
+                          const ErrorReport& report) const {
+  Json eval = Json::array();
+  for (const auto& [epoch, errors] : result.eval_curve) {
+    eval.push_back({number(epoch), number(errors.first), number(errors.second)});
+  }
+  return {{"run", cell.run.lexically_relative(plan_.folder.root).string()},
+          {"status", "done"},
+          {"metrics", metrics_json(report.metrics)},
+          {"mae_interval", range(report.intervals.mae)},
+          {"rmse_interval", range(report.intervals.rmse)},
+          {"bin_balanced", balanced_json(report.balanced)},
+          {"bias", number(report.bias)},
+          {"rank", nullptr},
+          {"parameters", result.parameters},
+          {"epochs", result.epochs},
+          {"steps", result.steps},
+          {"train_seconds", number(result.train_seconds)},
+          {"hours_per_epoch", number(result.result.hours_per_epoch)},
+          {"peak_memory_bytes",
+           result.peak_memory_bytes > 0 ? Json(result.peak_memory_bytes) : Json(nullptr)},
+          {"energy_joules", result.energy_joules ? number(*result.energy_joules) : Json(nullptr)},
+          {"loss_curve", result.loss_curve},
+          {"eval_curve", eval}};
+}
+
+Json StudyJson::difference(const std::string& of, const std::vector<TrackPrediction>& a,
+                           const std::vector<TrackPrediction>& b) const {
+  const Paired errors = paired(a, b);
+  if (errors.a.empty()) return nullptr;
+  const PairedDifference d = bootstrap_mae_difference(errors.a, errors.b, seed_, args_.draws);
+  std::vector<double> sizes[2];
+  for (const double e : errors.a) sizes[0].push_back(std::abs(e));
+  for (const double e : errors.b) sizes[1].push_back(std::abs(e));
+  return {{"of", of},
+          {"mae", number(d.mean)},
+          {"low", number(d.low)},
+          {"high", number(d.high)},
+          {"wilcoxon", wilcoxon_json(wilcoxon_signed_rank(sizes[0], sizes[1]))}};
+}
+
+void StudyJson::add_scope(std::size_t s, const data::DataSet& data, const Results& results) {
+  const Scope& scope = plan_.scopes[s];
+  const std::int64_t train =
+      std::ranges::count(data.tracks, data::Split::kTrain, &data::Track::split);
+  Json json = {{"name", scope.name},
+               {"slug", scope.slug},
+               {"tracks", data.tracks.size()},
+               {"train", train},
+               {"train_kept", count_kept(data, true)},
+               {"test", count_kept(data, false)},
+               {"models", Json::object()},
+               {"baselines", Json::object()},
+               {"difference", nullptr}};
+  Table2Row row{
+      .genre = scope.name, .n = count_kept(data, false), .mae = {}, .rank = {}, .mae_interval = {}};
+  std::map<std::string, const std::vector<TrackPrediction>*> plain;
+  for (const std::string& model : plan_.models) {
+    row.mae.push_back(kUnknown);
+    row.mae_interval.emplace_back();
+    json["models"][model] = {{"status", "failed"}};
+    for (const auto& [cell, result] : results) {
+      if (cell->model != model || !cell->variant.empty()) continue;
+      const ErrorReport errors = report(data, result.result.predictions);
+      json["models"][model] = cell_json(*cell, result, errors);
+      row.mae.back() = errors.metrics.mae;
+      row.mae_interval.back() = errors.intervals.mae;
+      row.n = errors.metrics.n;
+      plain[model] = &result.result.predictions;
+    }
+  }
+  std::vector<std::int64_t> rows;
+  std::vector<float> target;
+  if (plain.empty()) {
+    rows = data.indices(data::Split::kTest);
+  } else {
+    for (const TrackPrediction& p : *plain.begin()->second) rows.push_back(p.row);
+  }
+  for (const std::int64_t r : rows) {
+    target.push_back(data.tracks[static_cast<std::size_t>(r)].target);
+  }
+  for (const auto& [name, prediction] : baseline_predictions(data, rows)) {
+    json["baselines"][name] = metrics_json(regression_metrics(target, prediction));
+  }
+  if (plain.contains("dense") && plain.contains("passt")) {
+    json["difference"] = difference("dense - passt", *plain["dense"], *plain["passt"]);
+  }
+  json_["scopes"].push_back(std::move(json));
+  table2_.rows.push_back(std::move(row));
+  if (!scope.all) return;
+  add_all_data(data, results);
+  add_variants(data, results);
+  if (!args_.peers.empty()) add_peers(data);
+}
+
+void StudyJson::add_all_data(const data::DataSet& data, const Results& results) {
+  std::vector<ModelResult> plain;
+  for (const auto& [cell, result] : results) {
+    if (!cell->variant.empty()) continue;
+    plain.push_back(result.result);
+    const std::vector<TrackPrediction>& predictions = result.result.predictions;
+    json_["predicted_true"][cell->model] = predicted_true(predictions);
+    json_["worst"][cell->model] = worst(data, predictions);
+    Json& bins = json_["error_by_bin"];
+    const std::vector<BinError> errors = report(data, predictions).bins;
+    for (std::size_t i = 0; i < errors.size(); ++i) {
+      if (bins.size() == i) {
+        bins.push_back({{"low", errors[i].low},
+                        {"high", errors[i].high},
+                        {"n", errors[i].n},
+                        {"mae", Json::object()}});
+      }
+      bins[i]["mae"][cell->model] = number(errors[i].mae);
+    }
+  }
+  std::vector<double> rmse_floors;
+  if (const std::optional<Floors> floors = floors_of(data)) {
+    json_["floors"] = {{"passt", floors->passt_rmse},
+                       {"dense", floors->dense_rmse},
+                       {"passt_mae", floors->passt_mae},
+                       {"dense_mae", floors->dense_mae}};
+    for (const ModelResult& result : plain) {
+      rmse_floors.push_back(result.model == "dense" ? floors->dense_rmse : floors->passt_rmse);
+    }
+  }
+  if (!plain.empty()) table1_ = make_table1(data, plain, rmse_floors);
+}
+
+void StudyJson::add_variants(const data::DataSet& data, const Results& results) {
+  for (const Cell& cell : plan_.cells) {
+    if (cell.variant.empty()) continue;
+    Json json = {{"name", cell.variant},
+                 {"model", cell.model},
+                 {"settings", cell.settings},
+                 {"cell", {{"status", "failed"}}},
+                 {"difference", nullptr}};
+    const auto find = [&](const std::string& variant) -> const CellResult* {
+      for (const auto& [c, result] : results) {
+        if (c->model == cell.model && c->variant == variant) return &result;
+      }
+      return nullptr;
+    };
+    const CellResult* own = find(cell.variant);
+    const CellResult* plain = find("");
+    if (own != nullptr) {
+      json["cell"] = cell_json(cell, *own, report(data, own->result.predictions));
+    }
+    if (own != nullptr && plain != nullptr) {
+      json["difference"] =
+          difference("variant - plain", own->result.predictions, plain->result.predictions);
+    }
+    json_["variants"].push_back(std::move(json));
+  }
+}
+
+void StudyJson::add_peers(const data::DataSet& data) {
+  if (!fs::is_directory(args_.peers)) {
+    fail(ExitCode::kInputMissing, args_.peers, ": no such folder of peers");
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(args_.peers)) {
+    fs::path csv = entry.path();
+    csv.replace_extension(".csv");
+    if (entry.path().extension() == ".json" && fs::exists(csv)) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) {
+    const Json about = Json::parse(data::read_file(file), nullptr, false);
+    if (!about.is_object() || !about.contains("name") || !about["name"].is_string()) {
+      fail(ExitCode::kBadData, file.string(), ": want a JSON object with a name");
+    }
+    fs::path csv = file;
+    csv.replace_extension(".csv");
+    const std::vector<TrackPrediction> predictions = read_peer(csv, data);
+    const ErrorReport errors = report(data, predictions);
+    const auto told = [&](const char* key) {
+      return about.contains(key) ? about[key] : Json(nullptr);
+    };
+    json_["peers"].push_back({{"name", about["name"]},
+                              {"library", told("library")},
+                              {"settings", told("settings")},
+                              {"seconds", told("seconds")},
+                              {"metrics", metrics_json(errors.metrics)},
+                              {"mae_interval", range(errors.intervals.mae)},
+                              {"bin_balanced", balanced_json(errors.balanced)}});
+    table1_.rows.push_back({.model = about["name"].get<std::string>(),
+                            .metrics = errors.metrics,
+                            .hours_per_epoch = kUnknown,
+                            .floor_rmse = kUnknown,
+                            .mae_interval = errors.intervals.mae,
+                            .balanced = errors.balanced});
+  }
+}
+
+void StudyJson::fill_ranks() {
+  rank_rows(table2_);
+  for (std::size_t s = 0; s < table2_.rows.size(); ++s) {
+    for (std::size_t m = 0; m < plan_.models.size(); ++m) {
+      const std::int64_t rank = table2_.rows[s].rank[m];
+      if (rank > 0) json_["scopes"][s]["models"][plan_.models[m]]["rank"] = rank;
+    }
+  }
+  if (plan_.models.size() < 2) return;
+  std::vector<double> columns[2];
+  for (const Table2Row& row : table2_.rows) {
+    if (std::isnan(row.mae[0]) || std::isnan(row.mae[1])) continue;
+    for (std::size_t m = 0; m < 2; ++m) columns[m].push_back(row.mae[m]);
+  }
+  if (columns[0].size() < 2) return;
+  const Correlation c = spearman(columns[0], columns[1]);
+  json_["rank_correlation"] = {{"spearman", number(c.r)}, {"p", number(c.p)}, {"n", c.n}};
+}
+
+Json StudyJson::failed_json() const {
+  Json out = Json::array();
+  for (const CellFailure& failure : failures_) {
+    out.push_back({{"cell", failure.cell->name},
+                   {"exit_code", failure.exit_code},
+                   {"last_lines", failure.last_lines}});
+  }
+  return out;
+}
+
+void StudyJson::write() {
+  fill_ranks();
+  json_["failed"] = failed_json();
+  const io::FaultScope faults(io::FileKind::kTables);
+  std::vector<io::StagedFile> files;
+  const auto stage = [&](const char* name, const std::string& text) {
+    files.emplace_back(plan_.folder.root / name, text);
+  };
+  stage("study.json", json_.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  if (!table1_.rows.empty()) {
+    stage("table1.json", table_json(table1_));
+    stage("table1.csv", table_csv(table1_));
+    stage("table1.md", table_markdown(table1_));
+  }
+  stage("table2.json", table_json(table2_));
+  stage("table2.csv", table_csv(table2_));
+  stage("table2.md", table_markdown(table2_));
+  for (io::StagedFile& file : files) file.commit();
+}
+
+void StudyJson::print() const {
+  if (!table1_.rows.empty()) fmt::print("{}\n", table_text(table1_));
+  fmt::print("{}", table_text(table2_));
+  const Json& correlation = json_.at("rank_correlation");
+  if (!correlation.is_null() && !correlation.at("spearman").is_null()) {
+    fmt::print("\nSpearman's correlation of the two rankings: {:.3f} ({} rows)\n",
+               correlation.at("spearman").get<double>(), correlation.at("n").get<std::int64_t>());
+  }
+}
+
+}  // namespace onpa::apps
