@@ -126,6 +126,8 @@ Kind decode_epoch_kind() {
                     data::LoaderOptions{.batch_size = 1,
                                         .workers = job.args.at("workers").get<int>(),
                                         .cache_folder = {},
+                                        .decoder = {},
+                                        .items = {},
                                         .partners = {}});
                 const auto run = [set, loader, epoch = std::make_shared<std::uint64_t>(0)] {
                   loader->start_epoch((*epoch)++);
