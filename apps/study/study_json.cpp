@@ -189,6 +189,10 @@ ErrorReport StudyJson::report(const data::DataSet& data,
   return report_errors(data, p, seed_, args_.draws);
 }
 
+Json StudyJson::failed_cell_json(const Cell& cell) const {
+  return {{"run", cell.run.lexically_relative(plan_.folder.root).string()}, {"status", "failed"}};
+}
+
 Json StudyJson::cell_json(const Cell& cell, const CellResult& result,
                           const ErrorReport& report) const {
   Json eval = Json::array();
@@ -249,7 +253,11 @@ void StudyJson::add_scope(std::size_t s, const data::DataSet& data, const Result
   for (const std::string& model : plan_.models) {
     row.mae.push_back(kUnknown);
     row.mae_interval.emplace_back();
-    json["models"][model] = {{"status", "failed"}};
+    for (const Cell& cell : plan_.cells) {
+      if (cell.scope == s && cell.model == model && cell.variant.empty()) {
+        json["models"][model] = failed_cell_json(cell);
+      }
+    }
     for (const auto& [cell, result] : results) {
       if (cell->model != model || !cell->variant.empty()) continue;
       const ErrorReport errors = report(data, result.result.predictions);
@@ -323,7 +331,7 @@ void StudyJson::add_variants(const data::DataSet& data, const Results& results) 
     Json json = {{"name", cell.variant},
                  {"model", cell.model},
                  {"settings", cell.settings},
-                 {"cell", {{"status", "failed"}}},
+                 {"cell", failed_cell_json(cell)},
                  {"difference", nullptr}};
     const auto find = [&](const std::string& variant) -> const CellResult* {
       for (const auto& [c, result] : results) {

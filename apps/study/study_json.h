@@ -40,6 +40,7 @@ class StudyJson {
   void add_all_data(const data::DataSet& data, const Results& results);
   void add_variants(const data::DataSet& data, const Results& results);
   void add_peers(const data::DataSet& data);
+  Json failed_cell_json(const Cell& cell) const;
   Json cell_json(const Cell& cell, const CellResult& result, const ErrorReport& report) const;
   ErrorReport report(const data::DataSet& data, const std::vector<TrackPrediction>& p) const;
   Json difference(const std::string& of, const std::vector<TrackPrediction>& a,

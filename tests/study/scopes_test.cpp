@@ -62,8 +62,9 @@ TEST(Scopes, WithoutAudioThereIsNothingForAudioModels) {
 TEST(Scopes, NeedBothSidesOfTheSplit) {
   data::DataSet data = testing::study_data(400);
   for (data::Track& track : data.tracks) {
-    if (track.genre == "noise") track.split = data::Split::kTrain;
-    if (track.genre == "tiny") track.split = data::Split::kTest;
+    // Some of them are edm too.
+    if (track.genre.starts_with("noise")) track.split = data::Split::kTrain;
+    if (track.genre.starts_with("tiny")) track.split = data::Split::kTest;
   }
   std::vector<std::string> left_out;
   study_scopes(data, {.min_tracks = 2}, left_out);
