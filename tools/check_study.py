@@ -82,9 +82,13 @@ def study(args, corpus: Path, seed: int, size: int) -> dict:
             run([args.onpa, "prepare", "--csv", table / "tracks.csv", "--audio", corpus / "audio", "--out",
                  folder / "data", "--undersample", "median", "--seed", seed], log)
         perfect_predictions(folder / "data", table, folder / "peers")
+        tracks = json.loads((folder / "data" / "card.json").read_text())["tracks"]
+        # As many steps as the plain model takes.
+        longer = round(epochs_of("dense", size) * tracks["train"] / tracks["train_kept"])
         words = [args.onpa, "study", "--data", folder / "data", "--out", folder / "study", "--seed", seed, "--genres",
                  PLANTED, "--peers", folder / "peers", "--min-tracks", "2", "--variant",
-                 "undersampled=dense:data.undersampled=true", "--variant", "permuted=dense:data.permute_targets=true"]
+                 f"undersampled=dense:data.undersampled=true,train.epochs={longer}", "--variant",
+                 "permuted=dense:data.permute_targets=true"]
         cache = (args.out / f"seed{seed}" / "cache").resolve()
         for setting in DENSE + COMMON + [f"train.epochs={epochs_of('dense', size)}", f"train.seed={seed}"]:
             words += ["--set-dense", setting]
