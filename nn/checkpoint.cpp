@@ -60,8 +60,10 @@ std::vector<std::int64_t> list_steps(const fs::path& checkpoints) {
 
 // Clearing away is never worth a run: what cannot be removed stays, unseen by readers.
 void remove_quietly(const fs::path& path) {
-  std::error_code ignored;
-  fs::remove_all(path, ignored);
+  std::error_code error;
+  fs::remove_all(path, error);
+  // What the system refuses for a moment, such as a descriptor, it may have now.
+  if (error) fs::remove_all(path, error);
 }
 
 // What a save that was killed has left. One process at a time saves to a folder.
