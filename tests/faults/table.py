@@ -21,7 +21,7 @@ and averages equal byte for byte to those of a run that was never disturbed, and
 Not provoked yet: anything that needs a GPU (errors of its memory, NCCL's networks), network file systems, hosts that are really several, a fault a minute for
 a day.
 
-Made by `tests/faults/table.py` from the results of a run.
+Made by `tests/faults/table.py` from what `run.py --results` records.
 """
 
 TITLES = {"checkpoints": "Checkpoints", "power_loss": "Power cuts", "signals": "Signals", "crashes": "Crashes", "decoders": "Decoders",
