@@ -1,4 +1,5 @@
 """Stands in for `onpa train`: what it writes, and how it ends, follows from the settings."""
+import fcntl
 import json
 import os
 import pathlib
@@ -35,6 +36,9 @@ for text in texts:
         settings[key] = value
 run = pathlib.Path(options["--run"])
 (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+# As onpa does: one process at a time, and one that was told to stop ends before another goes on.
+lock = (run / "lock").open("a")
+fcntl.flock(lock, fcntl.LOCK_EX)
 with (run.parent / "starts").open("a") as file:
     file.write(json.dumps({"pid": os.getpid(), "threads": os.environ.get("ONPA_THREADS"), "settings": settings}) + "\n")
 
