@@ -16,7 +16,8 @@ OVERLOAD = re.compile(r"^(?:void|bool|int) (\w+)\(Cuda,", re.M)
 HEAD = ["## CUDA kernels", "",
         "From `./dev gpu`: the newest run of each kernel on each GPU. Time and share are of the benchmark",
         "named; errors are the largest over the tests of the family, relative to the largest value. A kernel that",
-        "no GPU has run yet says never: only the simulator, on a CPU, has run it.", "",
+        "no GPU has run yet says never: only the simulator, on a CPU, has run it. The same goes for dist/nccl",
+        "(collectives, the ring of `onpa bench comm`, training of several ranks with a GPU each): never.", "",
         "| kernel | family | GPU | commit | tests | error fp32 | error bf16 | benchmark | time | share of limit |",
         "|---|---|---|---|---|---|---|---|---|---|"]
 
