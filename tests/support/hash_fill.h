@@ -42,25 +42,28 @@ inline Tensor hash_tensor(const Shape& shape, const std::string& name, float sca
   return out;
 }
 
-/// Fills every parameter of a transformer as the golden script does.
+/// Fills a parameter of a transformer as the golden scripts do.
+inline void hash_fill_parameter(const Tensor& x, const std::string& name) {
+  float centre = 0, scale = 0;
+  if (name.find("norm") != std::string::npos || name.starts_with("head.0.")) {
+    centre = name.ends_with("weight") ? 1 : 0;
+    scale = name.ends_with("weight") ? 0.2f : 0.1f;
+  } else if (name.ends_with("bias")) {
+    scale = 0.1f;
+  } else if (name.ends_with("_token") || name.ends_with("_embed")) {
+    scale = 0.5f;
+  } else {
+    const double fan_in = static_cast<double>(x.numel() / x.size(0));
+    const double gain = name.find("qkv") != std::string::npos ? 2 : 1;
+    scale = static_cast<float>(gain / std::sqrt(fan_in));
+  }
+  hash_fill(x, name, centre, scale);
+}
+
+/// Fills every parameter of a transformer as the golden scripts do.
 inline void hash_fill_parameters(const nn::Module& module) {
   for (const nn::NamedParameter& parameter : module.parameters()) {
-    const std::string& name = parameter.name;
-    const Shape& shape = parameter.tensor.shape();
-    float centre = 0, scale = 0;
-    if (name.find("norm") != std::string::npos || name.starts_with("head.0.")) {
-      centre = name.ends_with("weight") ? 1 : 0;
-      scale = name.ends_with("weight") ? 0.2f : 0.1f;
-    } else if (name.ends_with("bias")) {
-      scale = 0.1f;
-    } else if (name.ends_with("_token") || name.ends_with("_embed")) {
-      scale = 0.5f;
-    } else {
-      const double fan_in = static_cast<double>(shape.numel() / shape[0]);
-      const double gain = name.find("qkv") != std::string::npos ? 2 : 1;
-      scale = static_cast<float>(gain / std::sqrt(fan_in));
-    }
-    hash_fill(parameter.tensor, name, centre, scale);
+    hash_fill_parameter(parameter.tensor, parameter.name);
   }
 }
 
