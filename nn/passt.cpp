@@ -174,19 +174,23 @@ void Passt::initialize(std::uint64_t seed) {
   }
 }
 
-Passt::Output Passt::forward(const Tensor& mel, const Patchout& patchout, std::uint64_t seed,
-                             std::uint64_t step) const {
-  ONPA_CHECK(mel.defined() && mel.shape().rank() == 3 && mel.size(1) == config_.mels, "passt: mel ",
-             mel.shape(), ", want (B, ", config_.mels, ", T)");
-  if (mel.size(2) < config_.patch_t) {
-    fail(ExitCode::kBadData, "passt: ", mel.size(2), " mel frames, want at least ",
-         config_.patch_t);
+ops::PatchGrid Passt::whole_grid(std::int64_t frames) const {
+  if (frames < config_.patch_t) {
+    fail(ExitCode::kBadData, "passt: ", frames, " mel frames, want at least ", config_.patch_t);
   }
   ops::PatchGrid grid;
   grid.stride_f = config_.stride_f;
   grid.stride_t = config_.stride_t;
   grid.grid_f = config_.grid_f();
-  grid.grid_t = std::min(config_.grid_t(mel.size(2)), config_.table_t);
+  grid.grid_t = std::min(config_.grid_t(frames), config_.table_t);
+  return grid;
+}
+
+Passt::Output Passt::forward(const Tensor& mel, const Patchout& patchout, std::uint64_t seed,
+                             std::uint64_t step) const {
+  ONPA_CHECK(mel.defined() && mel.shape().rank() == 3 && mel.size(1) == config_.mels, "passt: mel ",
+             mel.shape(), ", want (B, ", config_.mels, ", T)");
+  ops::PatchGrid grid = whole_grid(mel.size(2));
   if (training()) {
     kernels::DrawPatchout draw = patchout_draw(patchout, grid.grid_f, grid.grid_t, config_.table_t);
     draw.seed = seed;
@@ -205,24 +209,44 @@ Passt::Output Passt::forward(const Tensor& mel, const Patchout& patchout, std::u
 }
 
 Passt::Output Passt::forward_grid(const Tensor& mel, const ops::PatchGrid& grid) const {
+  return forward_tokens(tokens(mel, grid));
+}
+
+Tensor Passt::tokens(const Tensor& mel, const ops::PatchGrid& grid) const {
   const Parts& p = *parts_;
-  Tensor x = ops::patch_tokens(mel,
-                               {.weight = p.projection.weight,
-                                .bias = p.projection.bias,
-                                .cls = *p.cls,
-                                .dist = *p.dist,
-                                .prefix_pos = *p.prefix_pos,
-                                .freq_pos = *p.freq_pos,
-                                .time_pos = *p.time_pos},
-                               grid);
+  return ops::patch_tokens(mel,
+                           {.weight = p.projection.weight,
+                            .bias = p.projection.bias,
+                            .cls = *p.cls,
+                            .dist = *p.dist,
+                            .prefix_pos = *p.prefix_pos,
+                            .freq_pos = *p.freq_pos,
+                            .time_pos = *p.time_pos},
+                           grid);
+}
+
+Passt::Output Passt::forward_tokens(const Tensor& tokens, std::vector<Tensor>* block_inputs) const {
+  const Parts& p = *parts_;
+  Tensor x = tokens;
   // The head reads the two leading tokens only, so the last block works out only those.
   for (std::size_t i = 0; i < p.blocks.size(); ++i) {
+    if (block_inputs != nullptr) block_inputs->push_back(x);
     x = p.blocks[i]->forward(x, i + 1 == p.blocks.size() ? kPrefixTokens : 0, recompute_);
   }
   Output out;
   out.features = ops::leading_mean(p.norm.forward(x), kPrefixTokens);
   out.logits = p.head.forward(p.head_norm.forward(out.features));
   return out;
+}
+
+const Block& Passt::block(std::int64_t index) const {
+  ONPA_CHECK(index >= 0 && index < config_.depth, "passt: block ", index, ", want 0 to ",
+             config_.depth - 1);
+  return *parts_->blocks[static_cast<std::size_t>(index)];
+}
+
+const Tensor& Passt::patch_weight() const {
+  return parts_->projection.weight;
 }
 
 }  // namespace onpa::nn

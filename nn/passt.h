@@ -62,6 +62,17 @@ class Passt : public Module {
   /// As forward with a given grid (parity tests).
   Output forward_grid(const Tensor& mel, const ops::PatchGrid& grid) const;
 
+  /// The grid that forward() uses in evaluation mode. Throws Error (kBadData) if `frames` is under
+  /// one patch.
+  ops::PatchGrid whole_grid(std::int64_t frames) const;
+  /// The two halves of forward_grid(): mel to the first block's input (B, 2 + kept, width), and
+  /// that to the output, differentiable in `tokens` too. `block_inputs` gets every block's input.
+  Tensor tokens(const Tensor& mel, const ops::PatchGrid& grid) const;
+  Output forward_tokens(const Tensor& tokens, std::vector<Tensor>* block_inputs = nullptr) const;
+  const Block& block(std::int64_t index) const;
+  /// The patch projection (width, 1, patch_f, patch_t).
+  const Tensor& patch_weight() const;
+
   /// What the blocks drop in training and work out again in backward; changes no result.
   void set_recompute(Recompute level) { recompute_ = level; }
 

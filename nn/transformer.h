@@ -65,6 +65,8 @@ class Block : public Module {
   /// (B, queries, C): every token is still attended to, but only those are worked out.
   Tensor forward(const Tensor& x, std::int64_t queries = 0,
                  Recompute level = Recompute::kNone) const;
+  /// The queries, keys and values that forward() attends with: (B, N, C) to (B, N, 3 C).
+  Tensor project(const Tensor& x) const { return attn_.project(norm1_.forward(x)); }
 
  private:
   Tensor attend(const Tensor& x, std::int64_t queries, Recompute level) const;
