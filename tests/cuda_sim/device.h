@@ -19,6 +19,9 @@ struct DeviceOptions {
   int major = 8, minor = 0;               // compute capability
   std::size_t memory_bytes = std::size_t{4} << 30;
   std::string bus = {};  // PCI address; empty: one of its own in every process
+  // The n-th request for memory of its kind that is refused, whatever there is; 0: none. SIM_REFUSE
+  // sets one of them: "cudaMalloc:3", "cudaMallocHost:1".
+  std::size_t refuse_malloc = 0, refuse_malloc_host = 0;
   // What work takes by the clock that events read, in ms: a kernel; a cuBLASLt product by candidate
   // i of its algorithms (below 0: the candidate turns out not to work), and more with its bias.
   double kernel_ms = 1;
@@ -30,6 +33,7 @@ DeviceOptions& device_options();
 /// What the device has done since the counters were last set to zero.
 struct DeviceStats {
   std::size_t allocations = 0, graph_launches = 0, eager_launches = 0;
+  std::size_t mallocs = 0, host_mallocs = 0;  // asked for, given or not
   std::size_t live_bytes = 0;
   double clock_ms = 0;
   std::map<int, std::size_t> products;  // of cuBLASLt that have run, by candidate

@@ -1,6 +1,9 @@
 #include "tests/cuda_sim/device_state.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -8,8 +11,28 @@
 
 namespace sim {
 
+namespace {
+
+DeviceOptions from_environment() {
+  DeviceOptions o;
+  const char* value = std::getenv("SIM_REFUSE");
+  if (value == nullptr) return o;
+  const std::string text = value;
+  const std::size_t colon = std::min(text.find(':'), text.size());
+  const std::size_t which =
+      std::strtoull(text.c_str() + colon + (colon < text.size()), nullptr, 10);
+  const std::string call = text.substr(0, colon);
+  if (which == 0 || (call != "cudaMalloc" && call != "cudaMallocHost")) {
+    throw Error("SIM_REFUSE=" + text + " is not known");
+  }
+  (call == "cudaMalloc" ? o.refuse_malloc : o.refuse_malloc_host) = which;
+  return o;
+}
+
+}  // namespace
+
 DeviceOptions& device_options() {
-  static DeviceOptions options;
+  static DeviceOptions options = from_environment();
   return options;
 }
 DeviceStats& device_stats() {

@@ -36,6 +36,14 @@ bool right_sides(const void* to, const void* from, cudaMemcpyKind kind) {
   }
 }
 
+// Whether this request, of which `asked` counts all, is the one to refuse. Says so, for tests that
+// look at the program from outside.
+bool refused(const char* call, std::size_t& asked, std::size_t which) {
+  if (++asked != which) return false;
+  std::fprintf(stderr, "simulated GPU: %s number %zu is refused\n", call, which);
+  return true;
+}
+
 }  // namespace
 
 extern "C" {
@@ -149,7 +157,8 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   *p = nullptr;
   if (const cudaError_t error = refuse_in_capture(nullptr); error != cudaSuccess) return error;
   if (bytes == 0) return cudaSuccess;
-  if (sim::device_stats().live_bytes + bytes > sim::device_options().memory_bytes ||
+  if (refused("cudaMalloc", sim::device_stats().mallocs, sim::device_options().refuse_malloc) ||
+      sim::device_stats().live_bytes + bytes > sim::device_options().memory_bytes ||
       posix_memalign(p, kAlignment, bytes) != 0) {
     *p = nullptr;
     return report(cudaErrorMemoryAllocation);
@@ -173,6 +182,11 @@ cudaError_t cudaFree(void* p) {
 }
 cudaError_t cudaMallocHost(void** p, size_t bytes) {
   const DeviceLock lock;
+  *p = nullptr;
+  if (refused("cudaMallocHost", sim::device_stats().host_mallocs,
+              sim::device_options().refuse_malloc_host)) {
+    return report(cudaErrorMemoryAllocation);
+  }
   *p = std::malloc(std::max<size_t>(bytes, 1));
   if (*p == nullptr) return report(cudaErrorMemoryAllocation);
   device().pinned_blocks[reinterpret_cast<std::uintptr_t>(*p)] = bytes;

@@ -273,4 +273,23 @@ TEST(SimDevice, MemoryRunsOut) {
   sim::device_options() = before;
 }
 
+TEST(SimDevice, OneRequestForMemoryIsRefused) {
+  const auto before = sim::device_options();
+  sim::device_options().refuse_malloc = sim::device_stats().mallocs + 2;
+  sim::device_options().refuse_malloc_host = sim::device_stats().host_mallocs + 1;
+  void *first = nullptr, *p = nullptr;
+  EXPECT_EQ(cudaMalloc(&first, 4), cudaSuccess);
+  EXPECT_EQ(cudaMalloc(&p, 4), cudaErrorMemoryAllocation);
+  EXPECT_EQ(p, nullptr);
+  EXPECT_EQ(cudaMalloc(&p, 4), cudaSuccess);
+  cudaFree(p);
+  cudaFree(first);
+  EXPECT_EQ(cudaMallocHost(&p, 4), cudaErrorMemoryAllocation);
+  EXPECT_EQ(p, nullptr);
+  EXPECT_EQ(cudaMallocHost(&p, 4), cudaSuccess);
+  cudaFreeHost(p);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorMemoryAllocation);
+  sim::device_options() = before;
+}
+
 }  // namespace

@@ -36,7 +36,7 @@ class Fault:
     code: str
     body: object
     fast: bool = True  # part of the fast subset
-    needs: tuple = ()  # of "shim", "mpirun", "faketime"
+    needs: tuple = ()  # of "shim", "mpirun", "faketime", "sim"
 
 
 REGISTRY: list[Fault] = []
@@ -57,6 +57,7 @@ class Tools:
     shim: str = ""
     mpirun: str = ""
     faketime: str = ""
+    sim: str = ""  # the command on a simulated GPU
 
 
 @dataclass
@@ -210,12 +211,12 @@ class Test:
 
     # Running
 
-    def start(self, *args, env=None, prefix=(), **more) -> Job:
+    def start(self, *args, env=None, prefix=(), program="", **more) -> Job:
         self.counter += 1
         mark = f"{os.getpid()}_{self.counter}_{self.folder.name}_end"
         environment = dict(clean_environment(), ONPA_THREADS="1")
         environment.update(env or {})
-        return Job([*prefix, self.tools.onpa, *args], environment, mark, **more)
+        return Job([*prefix, program or self.tools.onpa, *args], environment, mark, **more)
 
     def end(self, job: Job, seconds: float = TIME_LIMIT_SECONDS, grace: float = 5) -> Result:
         """Waits for the end of a job, and for that of all its processes."""

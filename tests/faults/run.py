@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the tests of faults: all of a group, in the fast subset or with --all exhaustively.
 
-usage: run.py --onpa PATH --tool PATH [--shim PATH] [--mpirun PATH] [--all] [--group NAME] [--only REGEX]
+usage: run.py --onpa PATH --tool PATH [--shim PATH] [--mpirun PATH] [--sim PATH] [--all] [--group NAME] [--only REGEX]
               [--results FILE] [--jobs N] [--list]
 --results adds what ran to a JSON file, from which table.py makes docs/faults.md.
 """
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import REGISTRY, Failed, Skipped, Test, Tools, quick_parent  # noqa: E402
 
 GROUPS = ("checkpoints", "power_loss", "signals", "crashes", "decoders", "limits", "values", "tracks", "settings",
-          "surroundings", "resume", "ranks")
+          "surroundings", "resume", "ranks", "gpu")
 
 
 def load_groups() -> None:
@@ -32,7 +32,7 @@ def load_groups() -> None:
 
 
 def available(tools: Tools) -> set:
-    return {need for need in ("shim", "mpirun", "faketime") if getattr(tools, need)}
+    return {need for need in ("shim", "mpirun", "faketime", "sim") if getattr(tools, need)}
 
 
 def run_one(name: str, tools: Tools, exhaustive: bool, seed: int) -> dict:
@@ -75,6 +75,7 @@ def main() -> int:
     parser.add_argument("--tool", default="")
     parser.add_argument("--shim", default="")
     parser.add_argument("--mpirun", default="")
+    parser.add_argument("--sim", default="")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--group", default="")
     parser.add_argument("--only", default="")
@@ -85,7 +86,7 @@ def main() -> int:
     args = parser.parse_args()
     load_groups()
     faketime = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), "")
-    tools = Tools(args.onpa, args.tool, args.shim, args.mpirun, faketime if args.shim else "")
+    tools = Tools(args.onpa, args.tool, args.shim, args.mpirun, faketime if args.shim else "", args.sim)
     chosen = [t for t in REGISTRY if (not args.group or t.group == args.group) and re.search(args.only, t.name)
               and (args.all or t.fast)]
     if args.list:

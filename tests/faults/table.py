@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes docs/faults.md from what `run.py --results FILE` has recorded.
 
-usage: table.py RESULTS.json > docs/faults.md
+usage: table.py RESULTS.json [WHEN] > docs/faults.md
+WHEN: which commits the counts are of, as a sentence.
 """
 import json
 import sys
@@ -18,16 +19,15 @@ test checks the exit code, that no process and no temporary file is left, and th
 and averages equal byte for byte to those of a run that was never disturbed, and the same lines of metrics. How a scheduler should take the exit codes:
 [cluster.md](cluster.md).
 
-Not provoked yet: anything that needs a GPU (errors of its memory, NCCL's networks), network file systems, hosts that are really several, a fault a minute for
+Not provoked yet: what needs a real GPU (its errors, NCCL's networks), network file systems, hosts that are really several, a fault a minute for
 a day.
 
-Made by `tests/faults/table.py` from what `run.py --results` records.
-"""
+Made by `tests/faults/table.py` from what `run.py --results` records."""
 
 TITLES = {"checkpoints": "Checkpoints", "power_loss": "Power cuts", "signals": "Signals", "crashes": "Crashes", "decoders": "Decoders",
           "limits": "Memory, threads, descriptors", "values": "Values that are not finite", "tracks": "Audio and tables",
           "settings": "Settings", "surroundings": "Surroundings", "resume": "Resumed with something else",
-          "ranks": "Several ranks"}
+          "ranks": "Several ranks", "gpu": "Memory of a GPU (simulated)"}
 
 # Faults that tests beside the library's parts provoke, and that are not provoked again.
 ELSEWHERE = (
@@ -53,7 +53,7 @@ ELSEWHERE = (
 def main() -> int:
     results = json.loads(Path(sys.argv[1]).read_text())
     load_groups()
-    print(HEAD)
+    print(HEAD, *sys.argv[2:], end="\n\n")
     total = {"exhaustive": 0, "fast": 0}
     for group in GROUPS:
         rows = [t for t in REGISTRY if t.group == group and t.name in results]
