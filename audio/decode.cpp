@@ -11,6 +11,7 @@
 
 #include "audio/demux.h"
 #include "audio/ffmpeg.h"
+#include "audio/frame_sink.h"
 #include "audio/resample.h"
 #include "kernels/error.h"
 
@@ -29,27 +30,37 @@ bool block_is_finite(const float* samples) {
   return bad == 0;
 }
 
-void check_finite(std::span<const float> samples, const std::string& name) {
+}  // namespace
+
+void check_finite(std::span<const float> samples, std::int64_t first, const std::string& name) {
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (i % kBlock == 0) {
       while (samples.size() - i >= kBlock && block_is_finite(samples.data() + i)) i += kBlock;
       if (i == samples.size()) return;
     }
     if (!std::isfinite(samples[i])) {
-      fail(ExitCode::kBadData, name, ": sample ", i, " is not a finite number");
+      fail(ExitCode::kBadData, name, ": sample ", first + static_cast<std::int64_t>(i),
+           " is not a finite number");
     }
   }
 }
 
-}  // namespace
+std::unique_ptr<PcmReader> open_reader(ByteWindow& file, Format format, const std::string& name,
+                                       const DecodeOptions& options) {
+  return format == Format::kMp3 ? open_mp3(file, name, options)
+                                : open_container(file, format, name, options);
+}
 
 Clip decode(std::span<const std::byte> bytes, const std::string& name,
             const DecodeOptions& options) {
   ONPA_CHECK(options.rate_hz >= 1, "decode: a rate of ", options.rate_hz, " Hz");
   capture_log();
-  const Format format = sniff_format(bytes, name);
-  const Pcm pcm = format == Format::kMp3 ? decode_mp3(bytes, name, options)
-                                         : decode_container(bytes, name, format, options);
+  ByteWindow file(bytes);
+  const auto reader = open_reader(file, sniff_format(file, name), name, options);
+  Pcm& pcm = reader->sink().pcm();
+  pcm.samples.reserve(static_cast<std::size_t>(reader->expected_samples()));
+  while (reader->advance()) {
+  }
   const std::span<const float> audio = pcm.audio();
   if (audio.empty()) fail(ExitCode::kBadData, name, ": no audio in the file");
   const double seconds = static_cast<double>(audio.size()) / pcm.rate_hz;
@@ -57,7 +68,7 @@ Clip decode(std::span<const std::byte> bytes, const std::string& name,
     fail(ExitCode::kBadData, name, ": ", seconds, " s of audio, want at least ",
          options.min_seconds);
   }
-  check_finite(audio, name);
+  check_finite(audio, 0, name);
   return {.samples = resample(audio, pcm.rate_hz, options.rate_hz), .rate_hz = options.rate_hz};
 }
 

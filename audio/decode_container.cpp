@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <exception>
 #include <memory>
+#include <utility>
 
 #include "audio/demux.h"
 #include "audio/frame_sink.h"
@@ -10,28 +13,43 @@
 namespace onpa::audio {
 namespace {
 
-// The file in memory, as FFmpeg reads it.
+// The file as FFmpeg reads it. Nothing may be thrown through FFmpeg, so errors wait.
 struct Input {
-  std::span<const std::byte> bytes;
-  std::size_t position = 0;
+  ByteWindow& file;
+  OggCheck* pages = nullptr;  // hears what is read, where each byte is read once
+  std::uint64_t position = 0;
+  std::exception_ptr error = {};
+
+  void rethrow() const {
+    if (error) std::rethrow_exception(error);
+  }
 
   static int read(void* self, std::uint8_t* to, int count) {
     auto& in = *static_cast<Input*>(self);
-    const std::size_t n = std::min(static_cast<std::size_t>(count), in.bytes.size() - in.position);
-    if (n == 0) return AVERROR_EOF;
-    std::memcpy(to, in.bytes.data() + in.position, n);
-    in.position += n;
-    return static_cast<int>(n);
+    if (in.error) return AVERROR(EIO);
+    try {
+      const auto bytes = in.file.view(in.position, static_cast<std::size_t>(count));
+      if (in.pages && bytes.empty()) std::exchange(in.pages, nullptr)->finish();
+      if (bytes.empty()) return AVERROR_EOF;
+      if (in.pages) in.pages->feed(bytes);
+      std::memcpy(to, bytes.data(), bytes.size());
+      in.position += bytes.size();
+      in.file.forget(in.position);
+      return static_cast<int>(bytes.size());
+    } catch (...) {
+      in.error = std::current_exception();
+      return AVERROR(EIO);
+    }
   }
   static std::int64_t seek(void* self, std::int64_t offset, int whence) {
     auto& in = *static_cast<Input*>(self);
-    const auto size = static_cast<std::int64_t>(in.bytes.size());
+    const auto size = static_cast<std::int64_t>(in.file.size());
     if (whence & AVSEEK_SIZE) return size;
     whence &= ~AVSEEK_FORCE;
     if (whence == SEEK_CUR) offset += static_cast<std::int64_t>(in.position);
     if (whence == SEEK_END) offset += size;
     if (offset < 0 || offset > size) return AVERROR(EINVAL);
-    in.position = static_cast<std::size_t>(offset);
+    in.position = static_cast<std::uint64_t>(offset);
     return offset;
   }
 };
@@ -70,14 +88,41 @@ const char* demuxer_name(Format format) {
   fail(ExitCode::kInternal, "decode: mp3 has no demuxer here");
 }
 
+const char* pipe_hint(Format format, const ByteWindow& file) {
+  return format == Format::kM4a && !file.is_seekable()
+             ? "; from a pipe an m4a must have its index in front of the audio"
+             : "";
+}
+
+// Whether a wav is one that its writer could not give a length, as programs that write into a pipe
+// cannot: it ends where it ends.
+bool is_open_wav(ByteWindow& file) {
+  constexpr std::uint64_t kMaxHeader = 1 << 20;
+  const auto u32 = [&](std::uint64_t at) {
+    std::uint32_t value = 0;
+    const auto bytes = file.view(at, sizeof value);
+    if (bytes.size() == sizeof value) std::memcpy(&value, bytes.data(), sizeof value);
+    return value;
+  };
+  constexpr std::uint32_t kRiff = MKTAG('R', 'I', 'F', 'F'), kData = MKTAG('d', 'a', 't', 'a');
+  if (u32(0) != kRiff) return false;
+  std::uint64_t at = 12;
+  while (at < kMaxHeader && u32(at) != kData && u32(at) != 0) {
+    at += 8 + (u32(at + 4) + std::uint64_t{1}) / 2 * 2;
+  }
+  const std::uint32_t bytes = u32(at + 4);
+  return u32(at) == kData && (bytes == 0 || bytes == 0xFFFFFFFF);
+}
+
 DemuxerPtr open_demuxer(Input& input, Format format, const std::string& name) {
   const AVInputFormat* demuxer = av_find_input_format(demuxer_name(format));
   ONPA_CHECK(demuxer != nullptr, "decode: this FFmpeg has no ", demuxer_name(format), " demuxer");
   constexpr int kBufferBytes = 1 << 15;
+  auto* seek = input.file.is_seekable() ? Input::seek : nullptr;
   auto* buffer = static_cast<unsigned char*>(av_malloc(kBufferBytes));
-  AVIOContext* io = buffer ? avio_alloc_context(buffer, kBufferBytes, 0, &input, Input::read,
-                                                nullptr, Input::seek)
-                           : nullptr;
+  AVIOContext* io =
+      buffer ? avio_alloc_context(buffer, kBufferBytes, 0, &input, Input::read, nullptr, seek)
+             : nullptr;
   AVFormatContext* context = io ? avformat_alloc_context() : nullptr;
   if (!context) {
     if (io) {
@@ -99,8 +144,9 @@ DemuxerPtr open_demuxer(Input& input, Format format, const std::string& name) {
   av_dict_free(&options);
   if (code < 0) {
     DemuxerDelete::free_io(io);
+    input.rethrow();
     fail(ExitCode::kBadData, name, ": cannot read the ", demuxer_name(format),
-         " file: ", describe_error(code));
+         " file: ", describe_error(code), pipe_hint(format, input.file));
   }
   return DemuxerPtr(context, DemuxerDelete{io});
 }
@@ -169,7 +215,7 @@ void check_length(const AVStream& stream, Format format, FrameSink& sink) {
     return;
   }
   const std::int64_t stated = av_rescale_q(stream.duration, stream.time_base, {1, rate_hz});
-  const auto got = static_cast<std::int64_t>(sink.pcm().samples.size());
+  const std::int64_t got = sink.total();
   const bool exact =
       format == Format::kFlac || av_get_exact_bits_per_sample(stream.codecpar->codec_id) > 0;
   if (got + (exact ? 0 : rate_hz / 20) < stated) {
@@ -178,50 +224,102 @@ void check_length(const AVStream& stream, Format format, FrameSink& sink) {
   }
 }
 
-}  // namespace
+class ContainerReader : public PcmReader {
+ public:
+  ContainerReader(ByteWindow& file, Format format, const std::string& name,
+                  const DecodeOptions& options)
+      : format_(format), sink_(name, options), pages_(name), input_{.file = file} {
+    if (format == Format::kOgg) check_pages(file);
+    open_end_ = format == Format::kWav && is_open_wav(file);
+    demuxer_ = open_demuxer(input_, format, name);
+    stream_ = select_stream(demuxer_.get(), name);
+    decoder_ = open_decoder(*stream_, name, options.tolerate_errors);
+  }
 
-Pcm decode_container(std::span<const std::byte> bytes, const std::string& name, Format format,
-                     const DecodeOptions& options) {
-  FrameSink sink(name, options);
-  if (format == Format::kOgg) {
-    for (const std::string& what : check_ogg(bytes, name)) sink.damaged(what);
-  }
-  Input input{.bytes = bytes};
-  const DemuxerPtr demuxer = open_demuxer(input, format, name);
-  AVStream* stream = select_stream(demuxer.get(), name);
-  const CodecPtr decoder = open_decoder(*stream, name, options.tolerate_errors);
-  const PacketPtr packet = make_packet();
-  std::int64_t last_samples = 0, last_duration = 0;
-  for (;;) {
-    const int code = av_read_frame(demuxer.get(), packet.get());
-    if (code == AVERROR_EOF) break;
+  bool advance() override {
+    const int code = av_read_frame(demuxer_.get(), packet_.get());
+    input_.rethrow();
+    report_pages();
+    if (code == AVERROR_EOF) {
+      end();
+      return false;
+    }
     if (code < 0) {
-      sink.damaged(detail::concat("reading fails after ", sink.pcm().samples.size(),
-                                  " samples: ", describe_error(code)));
-      break;
+      sink_.damaged(detail::concat("reading fails after ", sink_.total(), " samples: ",
+                                   describe_error(code), pipe_hint(format_, input_.file)));
+      end();
+      return false;
     }
-    if (packet->stream_index == stream->index) {
-      if (packet->flags & AV_PKT_FLAG_CORRUPT) {
-        sink.damaged(
-            detail::concat("truncated or damaged after ", sink.pcm().samples.size(), " samples"));
+    if (packet_->stream_index == stream_->index) {
+      if ((packet_->flags & AV_PKT_FLAG_CORRUPT) && !open_end_) {
+        sink_.damaged(detail::concat("truncated or damaged after ", sink_.total(), " samples"));
       }
-      last_samples = sink.decode(decoder.get(), packet.get());
-      last_duration = packet->duration;
+      last_samples_ = sink_.decode(decoder_.get(), packet_.get());
+      last_duration_ = packet_->duration;
     }
-    av_packet_unref(packet.get());
+    av_packet_unref(packet_.get());
+    return true;
   }
-  sink.decode(decoder.get(), nullptr);
+
+  std::int64_t held() const override { return format_ == Format::kM4a ? last_samples_ : 0; }
+  FrameSink& sink() override { return sink_; }
+
+ private:
+  // What can be read twice is checked first; of a pipe the pages are looked at as they come by.
+  void check_pages(ByteWindow& file) {
+    if (!file.is_seekable()) {
+      input_.pages = &pages_;
+      return;
+    }
+    constexpr std::size_t kStep = 1 << 16;
+    for (std::uint64_t at = 0;; at += kStep) {
+      file.forget(at);
+      const auto bytes = file.view(at, kStep);
+      pages_.feed(bytes);
+      if (bytes.size() < kStep) break;
+    }
+    pages_.finish();
+    report_pages();
+  }
+
+  void report_pages() {
+    const std::vector<std::string>& damage = pages_.damage();
+    while (reported_ < damage.size()) sink_.damaged(damage[reported_++]);
+  }
+
   // FFmpeg trims the padding of the last frame for Ogg, but not for m4a, where the frame's duration
   // tells it.
-  std::vector<float>& samples = sink.pcm().samples;
-  if (format == Format::kM4a && last_duration > 0 && sink.pcm().rate_hz > 0) {
-    const std::int64_t kept =
-        av_rescale_q(last_duration, stream->time_base, {1, sink.pcm().rate_hz});
-    if (kept < last_samples)
-      samples.resize(samples.size() - static_cast<std::size_t>(last_samples - kept));
+  void end() {
+    sink_.decode(decoder_.get(), nullptr);
+    std::vector<float>& samples = sink_.pcm().samples;
+    const int rate_hz = sink_.pcm().rate_hz;
+    if (format_ == Format::kM4a && last_duration_ > 0 && rate_hz > 0) {
+      const std::int64_t kept = av_rescale_q(last_duration_, stream_->time_base, {1, rate_hz});
+      if (kept < last_samples_) {
+        samples.resize(samples.size() - static_cast<std::size_t>(last_samples_ - kept));
+      }
+    }
+    check_length(*stream_, format_, sink_);
   }
-  check_length(*stream, format, sink);
-  return std::move(sink.pcm());
+
+  Format format_;
+  FrameSink sink_;
+  OggCheck pages_;
+  std::size_t reported_ = 0;  // of pages_.damage()
+  Input input_;
+  DemuxerPtr demuxer_;
+  AVStream* stream_ = nullptr;
+  CodecPtr decoder_;
+  PacketPtr packet_ = make_packet();
+  std::int64_t last_samples_ = 0, last_duration_ = 0;
+  bool open_end_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<PcmReader> open_container(ByteWindow& file, Format format, const std::string& name,
+                                          const DecodeOptions& options) {
+  return std::make_unique<ContainerReader>(file, format, name, options);
 }
 
 }  // namespace onpa::audio

@@ -2,10 +2,11 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "audio/demux.h"
 #include "audio/frame_sink.h"
-#include "audio/mp3_frames.h"
+#include "audio/mp3_walk.h"
 #include "audio/mpg123_decoder.h"
 #include "kernels/error.h"
 
@@ -24,72 +25,48 @@ CodecPtr open_decoder(const MpegHeader& header, const std::string& name, bool to
   return decoder;
 }
 
-struct BufferDelete {
-  void operator()(AVBufferRef* p) const { av_buffer_unref(&p); }
-};
-using BufferPtr = std::unique_ptr<AVBufferRef, BufferDelete>;
-
-// The file as a buffer that packets refer to; it owns nothing and must not outlive the file.
-BufferPtr share_input(std::span<const std::byte> bytes) {
-  auto* data = const_cast<std::uint8_t*>(reinterpret_cast<const std::uint8_t*>(bytes.data()));
-  AVBufferRef* buffer = av_buffer_create(
-      data, bytes.size(), [](void*, std::uint8_t*) {}, nullptr, AV_BUFFER_FLAG_READONLY);
-  if (!buffer) throw std::bad_alloc();
-  return BufferPtr(buffer);
-}
-
-// Decoders may read some bytes past a packet's end: frames at the end of the file, after which
-// there are none, are copied.
-void fill_packet(AVPacket& packet, AVBufferRef* whole, std::span<const std::byte> bytes,
-                 const MpegFrame& frame) {
-  const auto count = static_cast<std::size_t>(frame.bytes);
-  if (bytes.size() - frame.offset - count < AV_INPUT_BUFFER_PADDING_SIZE) {
-    if (av_new_packet(&packet, static_cast<int>(count)) < 0) throw std::bad_alloc();
-    std::memcpy(packet.data, bytes.data() + frame.offset, count);
-    return;
-  }
-  packet.buf = av_buffer_ref(whole);
-  if (!packet.buf) throw std::bad_alloc();
-  packet.data = whole->data + frame.offset;
-  packet.size = static_cast<int>(count);
-}
-
-// Frames through FFmpeg.
-class FfmpegFrames {
+// Decodes single frames into a sink. Returns the samples that came out.
+class FrameDecoder {
  public:
-  FfmpegFrames(std::span<const std::byte> bytes, const MpegHeader& header, const std::string& name,
-               bool tolerate)
-      : bytes_(bytes), decoder_(open_decoder(header, name, tolerate)), whole_(share_input(bytes)) {}
+  virtual ~FrameDecoder() = default;
+  virtual std::int64_t decode(const MpegFrame& frame, std::span<const std::byte> bytes,
+                              FrameSink& sink) = 0;
+};
 
-  std::int64_t decode(const MpegFrame& frame, FrameSink& sink) {
-    fill_packet(*packet_, whole_.get(), bytes_, frame);
+class FfmpegFrames : public FrameDecoder {
+ public:
+  FfmpegFrames(const MpegHeader& header, const std::string& name, bool tolerate)
+      : decoder_(open_decoder(header, name, tolerate)) {}
+
+  std::int64_t decode(const MpegFrame&, std::span<const std::byte> bytes,
+                      FrameSink& sink) override {
+    // A copy, with the room after it into which decoders may read.
+    if (av_new_packet(packet_.get(), static_cast<int>(bytes.size())) < 0) throw std::bad_alloc();
+    std::memcpy(packet_->data, bytes.data(), bytes.size());
     const std::int64_t got = sink.decode(decoder_.get(), packet_.get());
     av_packet_unref(packet_.get());
     return got;
   }
 
  private:
-  std::span<const std::byte> bytes_;
   CodecPtr decoder_;
-  BufferPtr whole_;
   PacketPtr packet_ = make_packet();
 };
 
-// Frames of layer III through libmpg123, which looks for no damage.
-class Mpg123Frames {
+// Layer III through libmpg123, which looks for no damage.
+class Mpg123Frames : public FrameDecoder {
  public:
-  Mpg123Frames(std::span<const std::byte> bytes, const MpegHeader& header)
-      : bytes_(bytes), header_(header), decoder_(header) {
+  explicit Mpg123Frames(const MpegHeader& header) : header_(header), decoder_(header) {
     frame_->format = AV_SAMPLE_FMT_FLT;
     frame_->sample_rate = header.rate_hz;
     av_channel_layout_default(&frame_->ch_layout, header.mono ? 1 : 2);
   }
 
-  std::int64_t decode(const MpegFrame& frame, FrameSink& sink) {
-    const auto data = bytes_.subspan(frame.offset, static_cast<std::size_t>(frame.bytes));
+  std::int64_t decode(const MpegFrame& frame, std::span<const std::byte> bytes,
+                      FrameSink& sink) override {
     // A damaged frame too: the next may begin in it.
-    const std::span<const float> samples = decoder_.decode(data);
-    if (const auto damage = find_layer3_damage(data, header_)) {
+    const std::span<const float> samples = decoder_.decode(bytes);
+    if (const auto damage = find_layer3_damage(bytes, header_)) {
       sink.damaged(detail::concat("the frame at byte ", frame.offset, ": ", damage->what));
       if (damage->is_lost) return 0;
     }
@@ -101,25 +78,10 @@ class Mpg123Frames {
   }
 
  private:
-  std::span<const std::byte> bytes_;
-  const MpegHeader& header_;
+  MpegHeader header_;
   Mpg123Decoder decoder_;
   FramePtr frame_ = make_frame();
 };
-
-template <class Frames>
-void decode_frames(const Mp3Layout& layout, Frames frames, FrameSink& sink) {
-  std::vector<float>& samples = sink.pcm().samples;
-  for (const MpegFrame& frame : layout.frames) {
-    const std::int64_t got = frames.decode(frame, sink);
-    if (got == layout.header.samples) continue;
-    sink.damaged(detail::concat("the frame at byte ", frame.offset, " decodes to ", got,
-                                " samples, want ", layout.header.samples));
-    // What follows a lost frame keeps its place in time.
-    samples.resize(samples.size() + static_cast<std::size_t>(
-                                        std::max<std::int64_t>(0, layout.header.samples - got)));
-  }
-}
 
 // FFmpeg's table of scale factor bands for 24 kHz has an edge at line 330 that ISO 13818-3, and
 // encoders, have at 332: it reads a frame whose Huffman regions meet there as noise.
@@ -127,29 +89,73 @@ bool is_misread_by_ffmpeg(const MpegHeader& header) {
   return header.layer == 3 && header.rate_hz == 24000;
 }
 
+class Mp3Reader : public PcmReader {
+ public:
+  Mp3Reader(ByteWindow& file, const std::string& name, const DecodeOptions& options)
+      : file_(file), walk_(file, name), sink_(name, options) {
+    if (is_misread_by_ffmpeg(walk_.header())) {
+      frames_ = std::make_unique<Mpg123Frames>(walk_.header());
+    } else {
+      frames_ = std::make_unique<FfmpegFrames>(walk_.header(), name, options.tolerate_errors);
+    }
+    sink_.pcm().skip = static_cast<std::size_t>(walk_.skip_start());
+    // The smallest frame bounds what a tag may claim.
+    constexpr std::uint64_t kSmallestFrame = 24;
+    const MpegHeader& header = walk_.header();
+    const auto most = static_cast<std::int64_t>(file.size() / kSmallestFrame) + 1;
+    const auto likely = static_cast<std::int64_t>(file.size()) / header.bytes + 1;
+    const std::int64_t frames = walk_.stated_frames() > 0 ? walk_.stated_frames() : likely;
+    expected_ = static_cast<std::int64_t>(
+        std::min(static_cast<double>(std::min(frames, most) * header.samples),
+                 (options.max_seconds + 1) * header.rate_hz));
+  }
+
+  bool advance() override {
+    const std::optional<MpegFrame> frame = walk_.next();
+    for (const std::string& what : walk_.take_damage()) sink_.damaged(what);
+    if (!frame) {
+      trim();
+      return false;
+    }
+    const auto bytes = file_.view(frame->offset, static_cast<std::size_t>(frame->bytes));
+    const std::int64_t got = frames_->decode(*frame, bytes, sink_);
+    const std::int64_t want = walk_.header().samples;
+    if (got == want) return true;
+    sink_.damaged(detail::concat("the frame at byte ", frame->offset, " decodes to ", got,
+                                 " samples, want ", want));
+    // What follows a lost frame keeps its place in time.
+    std::vector<float>& samples = sink_.pcm().samples;
+    samples.resize(samples.size() +
+                   static_cast<std::size_t>(std::max<std::int64_t>(0, want - got)));
+    return true;
+  }
+
+  std::int64_t held() const override { return walk_.skip_end(); }
+  FrameSink& sink() override { return sink_; }
+  std::int64_t expected_samples() const override { return expected_; }
+
+ private:
+  void trim() {
+    const std::int64_t size = sink_.total(), start = std::min(size, walk_.skip_start());
+    std::vector<float>& samples = sink_.pcm().samples;
+    samples.resize(samples.size() -
+                   static_cast<std::size_t>(size - std::max(start, size - walk_.skip_end())));
+    sink_.pcm().skip = static_cast<std::size_t>(start);
+    sink_.pcm().rate_hz = walk_.header().rate_hz;
+  }
+
+  ByteWindow& file_;
+  Mp3Walk walk_;
+  FrameSink sink_;
+  std::unique_ptr<FrameDecoder> frames_;
+  std::int64_t expected_ = 0;
+};
+
 }  // namespace
 
-Pcm decode_mp3(std::span<const std::byte> bytes, const std::string& name,
-               const DecodeOptions& options) {
-  const Mp3Layout layout = scan_mp3(bytes, name);
-  FrameSink sink(name, options);
-  for (const std::string& what : layout.damage) sink.damaged(what);
-  const double stated_seconds = static_cast<double>(layout.header.samples) *
-                                static_cast<double>(layout.frames.size()) / layout.header.rate_hz;
-  std::vector<float>& samples = sink.pcm().samples;
-  samples.reserve(static_cast<std::size_t>(std::min(stated_seconds, options.max_seconds + 1) *
-                                           layout.header.rate_hz));
-  if (is_misread_by_ffmpeg(layout.header)) {
-    decode_frames(layout, Mpg123Frames(bytes, layout.header), sink);
-  } else {
-    decode_frames(layout, FfmpegFrames(bytes, layout.header, name, options.tolerate_errors), sink);
-  }
-  sink.pcm().rate_hz = layout.header.rate_hz;
-  const auto size = static_cast<std::int64_t>(samples.size());
-  const std::int64_t start = std::min(size, layout.skip_start);
-  samples.resize(static_cast<std::size_t>(std::max(start, size - layout.skip_end)));
-  sink.pcm().skip = static_cast<std::size_t>(start);
-  return std::move(sink.pcm());
+std::unique_ptr<PcmReader> open_mp3(ByteWindow& file, const std::string& name,
+                                    const DecodeOptions& options) {
+  return std::make_unique<Mp3Reader>(file, name, options);
 }
 
 }  // namespace onpa::audio

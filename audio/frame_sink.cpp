@@ -20,17 +20,17 @@ void FrameSink::append(const AVFrame& frame) {
   }
   if (frame.sample_rate != pcm_.rate_hz || channels != channels_) {
     fail(ExitCode::kBadData, name_, ": the stream changes from ", pcm_.rate_hz, " Hz, ", channels_,
-         " channels to ", frame.sample_rate, " Hz, ", channels, " channels after ",
-         pcm_.samples.size(), " samples");
+         " channels to ", frame.sample_rate, " Hz, ", channels, " channels after ", total(),
+         " samples");
   }
   if (!append_mono(frame, pcm_.samples)) {
     fail(ExitCode::kBadData, name_, ": sample format ", frame.format, " is not supported");
   }
-  if (static_cast<double>(pcm_.samples.size()) > options_.max_seconds * pcm_.rate_hz) {
+  if (static_cast<double>(total()) > options_.max_seconds * pcm_.rate_hz) {
     fail(ExitCode::kBadData, name_, ": longer than the limit of ", options_.max_seconds, " s");
   }
   if ((frame.flags & AV_FRAME_FLAG_CORRUPT) || frame.decode_error_flags) {
-    damaged(detail::concat("a damaged frame ends at sample ", pcm_.samples.size()));
+    damaged(detail::concat("a damaged frame ends at sample ", total()));
   }
 }
 
@@ -40,17 +40,21 @@ void FrameSink::damaged(const std::string& what) {
 }
 
 std::int64_t FrameSink::decode(AVCodecContext* decoder, const AVPacket* packet) {
-  const std::size_t before = pcm_.samples.size();
+  const std::int64_t before = total();
   int code = avcodec_send_packet(decoder, packet);
   while (code >= 0) {
     code = avcodec_receive_frame(decoder, frame_.get());
     if (code >= 0) append(*frame_);
   }
   if (code != AVERROR(EAGAIN) && code != AVERROR_EOF) {
-    damaged(detail::concat("decoding fails after ", pcm_.samples.size(),
-                           " samples: ", describe_error(code)));
+    damaged(detail::concat("decoding fails after ", total(), " samples: ", describe_error(code)));
   }
-  return static_cast<std::int64_t>(pcm_.samples.size() - before);
+  return total() - before;
+}
+
+void FrameSink::drop(std::int64_t count) {
+  pcm_.samples.erase(pcm_.samples.begin(), pcm_.samples.begin() + count);
+  taken_ += count;
 }
 
 }  // namespace onpa::audio

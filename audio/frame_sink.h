@@ -23,12 +23,17 @@ class FrameSink {
   std::int64_t decode(AVCodecContext* decoder, const AVPacket* packet);
 
   Pcm& pcm() { return pcm_; }
+  /// Samples appended in all, those included that were taken out.
+  std::int64_t total() const { return taken_ + static_cast<std::int64_t>(pcm_.samples.size()); }
+  /// Takes the first `count` of the samples at hand out.
+  void drop(std::int64_t count);
 
  private:
   const std::string& name_;
   const DecodeOptions& options_;
   Pcm pcm_;
   int channels_ = 0;
+  std::int64_t taken_ = 0;
   FramePtr frame_ = make_frame();
 };
 

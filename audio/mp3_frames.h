@@ -27,14 +27,6 @@ struct MpegHeader {
 /// The header at the start of `bytes`; nothing if there is none (free-format frames count as none).
 std::optional<MpegHeader> parse_mpeg_header(std::span<const std::byte> bytes);
 
-/// Bytes that the ID3v2 tags at the start claim, headers included; may exceed bytes.size().
-std::uint64_t id3v2_bytes(std::span<const std::byte> bytes);
-
-/// Offset of the first frame at or after `from` that is followed by another of the same stream or
-/// ends the file; nothing if none begins within `limit` bytes.
-std::optional<std::size_t> find_mpeg_frame(std::span<const std::byte> bytes, std::size_t from,
-                                           std::size_t limit);
-
 struct FrameDamage {
   std::string what;
   bool is_lost;  // no decoder can make sense of the frame

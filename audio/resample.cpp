@@ -143,41 +143,111 @@ std::int64_t resampled_length(std::int64_t samples, int from_hz, int to_hz) {
   return (samples * to_hz + from_hz - 1) / from_hz;
 }
 
+// Filters period after period. Which of them go together, and so the rounding, depends on the
+// length of the whole wave alone.
+class StreamResampler::Periods {
+ public:
+  Periods(int from_hz, int to_hz)
+      : filter_(
+            polyphase_filter(to_hz / std::gcd(from_hz, to_hz), from_hz / std::gcd(from_hz, to_hz))),
+        start_(1 - filter_->half) {}
+
+  /// The first input sample that is still to be seen.
+  std::int64_t start() const { return start_; }
+  /// The end of what kLanes periods from there see.
+  std::int64_t end_together() const {
+    return start_ + (kLanes - 1) * filter_->stride + filter_->window;
+  }
+  /// Outputs up to `count` in all, of an input whose samples from `first` on `wave` holds.
+  void run(std::span<const float> wave, std::int64_t first, std::int64_t count,
+           std::vector<float>& out) {
+    // Below that many periods, one by one costs less than all lanes with some of them empty.
+    while (done_ < count)
+      step(wave, first, count, count - done_ > kLanes / 2 * filter_->period, out);
+  }
+  /// kLanes periods, which all have outputs.
+  void run_together(std::span<const float> wave, std::int64_t first, std::vector<float>& out) {
+    step(wave, first, done_ + kLanes * filter_->period, true, out);
+  }
+
+ private:
+  void step(std::span<const float> wave, std::int64_t first, std::int64_t count, bool together,
+            std::vector<float>& out) {
+    const PolyphaseFilter& filter = *filter_;
+    const std::int64_t padded_period = filter.padded_period(), lanes = together ? kLanes : 1;
+    if (!block_ || (together && !columns_)) allocate(together);
+    const float* x = view(wave, start_ - first, (lanes - 1) * filter.stride + filter.window, edge_);
+    if (together) {
+      HWY_DYNAMIC_DISPATCH(filter_periods)(filter, x, columns_.get(), block_.get());
+    } else {
+      HWY_DYNAMIC_DISPATCH(filter_period)
+      (filter, x, (std::min(filter.period, count - done_) + 3) / 4, block_.get());
+    }
+    for (std::int64_t lane = 0; lane < lanes && done_ < count; ++lane) {
+      const std::int64_t n = std::min(filter.period, count - done_);
+      const float* from = block_.get() + lane * padded_period;
+      out.insert(out.end(), from, from + n);
+      done_ += n;
+    }
+    start_ += lanes * filter.stride;
+  }
+  void allocate(bool together) {
+    const std::int64_t lanes = together ? kLanes : 1;
+    if (together) {
+      columns_ = hwy::AllocateAligned<float>(static_cast<std::size_t>(filter_->window * kLanes));
+    }
+    block_ =
+        hwy::AllocateAligned<float>(static_cast<std::size_t>(filter_->padded_period() * lanes));
+  }
+
+  std::shared_ptr<const PolyphaseFilter> filter_;
+  hwy::AlignedFreeUniquePtr<float[]> columns_, block_;
+  std::vector<float> edge_;
+  std::int64_t start_, done_ = 0;  // input samples, outputs
+};
+
 std::vector<float> resample(std::span<const float> wave, int from_hz, int to_hz) {
   ONPA_CHECK(from_hz >= 1 && to_hz >= 1, "resample: from ", from_hz, " to ", to_hz, " Hz");
   if (from_hz == to_hz || wave.empty()) return {wave.begin(), wave.end()};
-  const int divisor = std::gcd(from_hz, to_hz);
-  const auto filter = polyphase_filter(to_hz / divisor, from_hz / divisor);
-  const std::int64_t period = filter->period, padded_period = filter->padded_period();
   const std::int64_t count =
       resampled_length(static_cast<std::int64_t>(wave.size()), from_hz, to_hz);
-  // Below that many periods, one by one costs less than all lanes with some of them empty.
-  const bool together = count > kLanes / 2 * period;
-  const auto columns =
-      hwy::AllocateAligned<float>(static_cast<std::size_t>(together ? filter->window * kLanes : 1));
-  const auto block = hwy::AllocateAligned<float>(
-      static_cast<std::size_t>(padded_period * (together ? kLanes : 1)));
-  std::vector<float> edge, out;
+  std::vector<float> out;
   out.reserve(static_cast<std::size_t>(count));
-  for (std::int64_t done = 0, start = 1 - filter->half; done < count;) {
-    const std::int64_t left = count - done;
-    const std::int64_t lanes = left > kLanes / 2 * period ? kLanes : 1;
-    const float* x = view(wave, start, (lanes - 1) * filter->stride + filter->window, edge);
-    if (lanes == kLanes) {
-      HWY_DYNAMIC_DISPATCH(filter_periods)(*filter, x, columns.get(), block.get());
-    } else {
-      HWY_DYNAMIC_DISPATCH(filter_period)
-      (*filter, x, (std::min(period, left) + 3) / 4, block.get());
-    }
-    for (std::int64_t lane = 0; lane < lanes && done < count; ++lane) {
-      const std::int64_t n = std::min(period, count - done);
-      const float* from = block.get() + lane * padded_period;
-      out.insert(out.end(), from, from + n);
-      done += n;
-    }
-    start += lanes * filter->stride;
-  }
+  StreamResampler::run_whole(wave, from_hz, to_hz, count, out);
   return out;
+}
+
+StreamResampler::StreamResampler(int from_hz, int to_hz) : from_hz_(from_hz), to_hz_(to_hz) {
+  ONPA_CHECK(from_hz >= 1 && to_hz >= 1, "resample: from ", from_hz, " to ", to_hz, " Hz");
+  if (from_hz != to_hz) periods_ = std::make_unique<Periods>(from_hz, to_hz);
+}
+
+StreamResampler::~StreamResampler() = default;
+
+void StreamResampler::run_whole(std::span<const float> wave, int from_hz, int to_hz,
+                                std::int64_t count, std::vector<float>& out) {
+  Periods(from_hz, to_hz).run(wave, 0, count, out);
+}
+
+void StreamResampler::push(std::span<const float> wave, std::vector<float>& out) {
+  if (!periods_) {
+    out.insert(out.end(), wave.begin(), wave.end());
+    return;
+  }
+  held_.insert(held_.end(), wave.begin(), wave.end());
+  // As the whole wave is longer than what the lanes see, it makes them all full.
+  while (periods_->end_together() <= first_ + static_cast<std::int64_t>(held_.size())) {
+    periods_->run_together(held_, first_, out);
+    const std::int64_t past = std::max<std::int64_t>(0, periods_->start() - first_);
+    held_.erase(held_.begin(), held_.begin() + past);
+    first_ += past;
+  }
+}
+
+void StreamResampler::finish(std::vector<float>& out) {
+  if (!periods_) return;
+  const std::int64_t samples = first_ + static_cast<std::int64_t>(held_.size());
+  periods_->run(held_, first_, resampled_length(samples, from_hz_, to_hz_), out);
 }
 
 }  // namespace onpa::audio

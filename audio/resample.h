@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -15,5 +16,28 @@ std::int64_t resampled_length(std::int64_t samples, int from_hz, int to_hz);
 /// resampled_length(). Flat within 0.01 dB up to 0.92 of the lower Nyquist frequency; what folds
 /// back is 90 dB down below 0.94 of it (the mel bands end at 15 of 16 kHz). Rates >= 1.
 std::vector<float> resample(std::span<const float> wave, int from_hz, int to_hz);
+
+/// The same of a wave that comes in parts: what push() and finish() append is, to the bit, what
+/// resample() makes of the whole, in memory that does not grow with it.
+class StreamResampler {
+ public:
+  StreamResampler(int from_hz, int to_hz);
+  ~StreamResampler();
+  StreamResampler(const StreamResampler&) = delete;
+  StreamResampler& operator=(const StreamResampler&) = delete;
+
+  void push(std::span<const float> wave, std::vector<float>& out);
+  void finish(std::vector<float>& out);
+
+ private:
+  friend std::vector<float> resample(std::span<const float> wave, int from_hz, int to_hz);
+  class Periods;
+  static void run_whole(std::span<const float> wave, int from_hz, int to_hz, std::int64_t count,
+                        std::vector<float>& out);
+  int from_hz_, to_hz_;
+  std::unique_ptr<Periods> periods_;  // null where the rates are equal
+  std::vector<float> held_;           // input from first_ on
+  std::int64_t first_ = 0;
+};
 
 }  // namespace onpa::audio
