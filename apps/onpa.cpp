@@ -92,6 +92,9 @@ Verb add_prepare(CLI::App& root, PrepareArgs& a) {
                   "most train tracks of a popularity bin: none, min, median, q0.25 (quantile) or "
                   "a count");
   app->add_option("--bin-width", a.bin_width, "popularity points a bin");
+  app->add_option("--target", a.target,
+                  "what models learn, from -0.5 to 0.5: popularity 0 to 100 (fixed), or the least "
+                  "to the largest of the train tracks (minmax)");
   app->add_option("--min-popularity", a.min_popularity,
                   "drop tracks below; 1 drops the many with popularity 0");
   app->add_option("--min-genre", a.min_genre,
@@ -353,6 +356,7 @@ int run(int argc, char** argv) {
     return usage_error(error.what());
   }
   args.study.command.assign(argv, argv + argc);
+  args.prepare.command = args.study.command;
   set_up_log(args.train.quiet);
   for (const Verb& verb : verbs) {
     if (*verb.app) return flush_results(run_verb(verb));

@@ -43,17 +43,13 @@ bool stays_inside(const fs::path& relative) {
                                                 [](const fs::path& p) { return p == ".."; });
 }
 
-float target_of(double popularity) {
-  return static_cast<float>(popularity / 100 - 0.5);
-}
-
 // The rows of tracks.csv as tracks.
 class TrackReader {
  public:
-  TrackReader(CsvReader& rows, const std::vector<std::string>& feature_names) : rows_(rows) {
+  TrackReader(CsvReader& rows, const DataSet& data) : rows_(rows), target_map_(data.target_map) {
     for (const char* name : kTrackColumns) columns_.push_back(require(name));
     group_ = rows_.find(kGroupColumn);
-    for (const std::string& name : feature_names) features_.push_back(require(name));
+    for (const std::string& name : data.feature_names) features_.push_back(require(name));
   }
 
   std::vector<Track> read_all() {
@@ -84,7 +80,7 @@ class TrackReader {
     }
     track.genre = cell(kGenre);
     track.popularity = number(columns_[kPopularity], 0, 100, "a number from 0 to 100");
-    track.target = target_of(track.popularity);
+    track.target = target_map_.target(track.popularity);
     track.split = one_of(kSplit, "test", "train") ? Split::kTrain : Split::kTest;
     track.kept = one_of(kKept, "0", "1");
     if (group_ >= 0) track.group = rows_.cell(group_);
@@ -128,6 +124,7 @@ class TrackReader {
   }
 
   CsvReader& rows_;
+  const TargetMap& target_map_;
   std::vector<int> columns_, features_;
   int group_ = -1;
 };
@@ -140,8 +137,18 @@ void read_card(const fs::path& path, const fs::path& folder, DataSet& data) {
     data.audio_root =
         root.empty() || root.is_absolute() ? root : (folder / root).lexically_normal();
     data.feature_names = card.at("feature_names").get<std::vector<std::string>>();
+    if (card.contains("target")) {
+      const Json& target = card["target"];
+      data.target_map = {.low = target.at("low").get<double>(),
+                         .high = target.at("high").get<double>()};
+    }
   } catch (const Json::exception& e) {
     fail(ExitCode::kBadData, path.string(), ": not a data card: ", e.what());
+  }
+  const TargetMap& map = data.target_map;
+  if (!(map.low >= 0 && map.low < map.high && map.high <= 100)) {
+    fail(ExitCode::kBadData, path.string(), ": target from ", map.low, " to ", map.high,
+         ", want low below high, both from 0 to 100");
   }
 }
 
@@ -227,6 +234,7 @@ std::string card_text(const DataSet& data, const fs::path& folder, const std::st
   }
   card["audio_root"] = root.string();
   card["feature_names"] = data.feature_names;
+  card["target"] = {{"low", data.target_map.low}, {"high", data.target_map.high}};
   if (!card["hashes"].is_object()) card["hashes"] = Json::object();
   card["hashes"]["tracks_xxh3"] = hash;
   return card.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -260,9 +268,22 @@ DataSet DataSet::load(const fs::path& folder) {
   read_card(folder / "card.json", folder, data);
   const fs::path tracks = folder / "tracks.csv";
   CsvReader rows(tracks);
-  data.tracks = TrackReader(rows, data.feature_names).read_all();
+  data.tracks = TrackReader(rows, data).read_all();
   data.hash = rows.hash();
+  if (data.target_map != TargetMap{}) {
+    std::string text = data.hash;
+    for (const double end : {data.target_map.low, data.target_map.high}) {
+      text += ' ';
+      append_number(text, end);
+    }
+    data.hash = hash_hex(XXH3_64bits(text.data(), text.size()));
+  }
   return data;
+}
+
+void DataSet::map_targets(const TargetMap& map) {
+  target_map = map;
+  for (Track& track : tracks) track.target = map.target(track.popularity);
 }
 
 void DataSet::save(const fs::path& folder) const {

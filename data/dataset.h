@@ -18,7 +18,7 @@ struct Track {
   std::string genre = {};  // all genres of the track, joined by ';'
   std::string group = {};  // what stays together in a split, such as an artist; empty: the id
   double popularity = 0;   // 0..100, as in the source
-  float target = 0;        // popularity / 100 - 0.5
+  float target = 0;        // DataSet::target_map of it
   std::vector<float> features = {};
   Split split = Split::kTrain;
   bool kept = true;  // false: train row removed by undersampling
@@ -28,13 +28,25 @@ struct Track {
   const std::string& group_key() const { return group.empty() ? id : group; }
 };
 
+/// What models learn: target = (popularity - low) / (high - low) - 0.5.
+struct TargetMap {
+  double low = 0, high = 100;  // popularity points at -0.5 and 0.5
+
+  float target(double popularity) const {
+    return static_cast<float>((popularity - low) / (high - low) - 0.5);
+  }
+  double popularity(double target) const { return low + (target + 0.5) * (high - low); }
+  bool operator==(const TargetMap&) const = default;
+};
+
 /// DATA/tracks.csv (one row a track: id, audio, genre, popularity, split, kept, group, then one
 /// column a feature; group may be absent) and DATA/card.json (how it came to be).
 struct DataSet {
   std::vector<Track> tracks;
   std::vector<std::string> feature_names;
   std::filesystem::path audio_root;
-  // The data card, a JSON object as text; save() adds audio_root, feature_names and
+  TargetMap target_map;
+  // The data card, a JSON object as text; save() adds audio_root, feature_names, target and
   // hashes/tracks_xxh3.
   std::string card;
 
@@ -48,7 +60,10 @@ struct DataSet {
   void save(const std::filesystem::path& folder) const;
   /// Indices of the tracks of a split; train without those that undersampling removed.
   std::vector<std::int64_t> indices(Split split) const;
-  /// xxh3-64 of tracks.csv as hex: identifies the data in checkpoints.
+  /// Takes another map, and gives every track its target by it.
+  void map_targets(const TargetMap& map);
+  /// xxh3-64 of tracks.csv, and of a target map that is not the default, as hex: identifies the
+  /// data in checkpoints.
   std::string hash;
 };
 

@@ -366,6 +366,10 @@ std::vector<BadTrack> AudioLoader::bad_tracks() const {
   return state_->bad.tracks();
 }
 
+std::vector<DecodeTime> AudioLoader::slowest() const {
+  return state_->maker.slowest();
+}
+
 std::string AudioLoader::cache_problem() const {
   return state_->maker.cache_problem();
 }

@@ -102,6 +102,12 @@ struct BadTrack {
   std::string path, reason;
 };
 
+/// A track and how long its file took to decode, by the clock.
+struct DecodeTime {
+  std::int64_t row = 0;
+  double seconds = 0;
+};
+
 /// Iterates one epoch at a time. A bad file is skipped, counted and listed; the batch it belonged
 /// to is filled up from the next tracks, so batches stay full. Batches are the same for any
 /// `workers`: an item depends on (seed, epoch, EpochItem) and the files alone.
@@ -137,6 +143,9 @@ class AudioLoader {
   /// once, in the order of the epochs. Counting starts anew with each loader: a resumed run does
   /// not know of earlier ones.
   std::vector<BadTrack> bad_tracks() const;
+  /// The ten tracks that this rank decoded slowest so far, each once, the slowest first; tracks out
+  /// of the cache are not among them.
+  std::vector<DecodeTime> slowest() const;
   /// Why a track could not be kept in the PCM cache, the first time; empty if all were.
   std::string cache_problem() const;
   /// Why files were decoded in this process although they should not have been, the first time.

@@ -1,7 +1,9 @@
 #include "data/loader_item.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <functional>
 #include <new>
 
 #include "audio/augment.h"
@@ -94,7 +96,10 @@ std::vector<float> ItemMaker::decode(std::int64_t row) {
   if (track.audio.empty()) fail(ExitCode::kBadData, "track \"", track.id, "\" has no audio file");
   const std::filesystem::path path = data_.audio_root / track.audio;
   const auto decode_checked = [&] {
+    const auto begin = std::chrono::steady_clock::now();
     audio::Clip clip = decoders_.decode(path);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    note_time({row, took.count()});
     if (!std::all_of(clip.samples.begin(), clip.samples.end(),
                      [](float x) { return std::isfinite(x); })) {
       fail(ExitCode::kBadData, path.string(), ": decodes to samples that are not finite");
@@ -102,6 +107,24 @@ std::vector<float> ItemMaker::decode(std::int64_t row) {
     return clip;
   };
   return cache_ ? cache_->get(path, decode_checked) : decode_checked().samples;
+}
+
+void ItemMaker::note_time(const DecodeTime& time) {
+  constexpr std::size_t kListed = 10;
+  const std::lock_guard lock(mutex_);
+  const auto known = std::ranges::find(slowest_, time.row, &DecodeTime::row);
+  if (known == slowest_.end()) {
+    slowest_.push_back(time);
+  } else {
+    known->seconds = std::max(known->seconds, time.seconds);
+  }
+  std::ranges::stable_sort(slowest_, std::greater(), &DecodeTime::seconds);
+  if (slowest_.size() > kListed) slowest_.pop_back();
+}
+
+std::vector<DecodeTime> ItemMaker::slowest() {
+  const std::lock_guard lock(mutex_);
+  return slowest_;
 }
 
 // Gain, cut, roll: the order of the public PaSST recipe.

@@ -39,10 +39,13 @@ class ItemMaker {
   /// As PcmCache::problem() and DecoderPool::problem().
   std::string cache_problem() const { return cache_ ? cache_->problem() : std::string(); }
   std::string decoder_problem() const { return decoders_.problem(); }
+  /// As AudioLoader::slowest().
+  std::vector<DecodeTime> slowest();
 
  private:
   std::optional<std::vector<float>> load(std::int64_t row, std::vector<BadTrack>& bad);
   std::vector<float> decode(std::int64_t row);
+  void note_time(const DecodeTime& time);
   std::vector<float> augmented(std::vector<float> samples, std::uint64_t epoch,
                                std::uint64_t sample);
   void mix(LoaderItem& item, std::uint64_t epoch);
@@ -57,6 +60,7 @@ class ItemMaker {
   // A track found bad stays so for this loader, even if its file is repaired meanwhile: the batches
   // of an epoch must not depend on when a worker looked.
   std::unordered_map<std::int64_t, std::string> reasons_;
+  std::vector<DecodeTime> slowest_;  // descending
 };
 
 }  // namespace onpa::data

@@ -34,6 +34,10 @@ DeviceWatch::~DeviceWatch() {
 std::string cuda_problem() {
   return "this build has no CUDA; run './dev setup cuda' and build again, or use --device cpu";
 }
+std::string cuda_bus() {
+  require_cuda();
+  return {};
+}
 CudaDevice cuda_device() {
   require_cuda();
   return {};

@@ -29,6 +29,8 @@ constexpr bool has_cuda_backend() {
 std::string cuda_problem();
 /// Throws Error (kDevice) with cuda_problem() if there is one.
 void require_cuda();
+/// PCI address of the GPU in use, which costs no memory there. Throws Error (kDevice).
+std::string cuda_bus();
 /// Name, memory and compute capability of the GPU in use; free_bytes is without what libraries take
 /// for themselves. Throws Error (kDevice).
 struct CudaDevice {

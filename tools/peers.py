@@ -3,7 +3,7 @@
 
 Reads DATA/tracks.csv and DATA/card.json (onpa prepare); learns from the train tracks that undersampling kept and
 predicts the test tracks. Features are standardised by the train tracks' mean and deviation where the model wants it.
-Writes PEERS/<name>.json (errors in target units, popularity / 100 - 0.5, as onpa's) and PEERS/<name>.csv (id and
+Writes PEERS/<name>.json (errors in target units, as onpa's) and PEERS/<name>.csv (id and
 predicted popularity, 0 to 100). Ends with 69 without scikit-learn (./dev setup study).
 """
 import argparse
@@ -41,27 +41,30 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     return args
 
 
-def read_card(data: pathlib.Path) -> list[str]:
-    """The names of the features."""
+def read_card(data: pathlib.Path) -> tuple[list[str], float, float]:
+    """The names of the features, and the popularity at the targets -0.5 and 0.5."""
     path = data / "card.json"
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["feature_names"]
+        card = json.loads(path.read_text(encoding="utf-8"))
+        names = card["feature_names"]
+        target = card.get("target", {"low": 0, "high": 100})
+        low, high = float(target["low"]), float(target["high"])
     except FileNotFoundError as error:
         raise ToolError(EXIT_MISSING, f"{path}: no such file; onpa prepare makes a data set") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ToolError(EXIT_BAD_DATA, f"{path}: not a data card: {error}") from error
     if not isinstance(names, list) or not names:
         raise ToolError(EXIT_BAD_DATA, f"{path}: names no feature")
-    return names
+    return names, low, high
 
 
 class Data:
-    """Features as float32, targets as onpa's: float32 of popularity / 100 - 0.5."""
+    """Features as float32, targets as onpa's: float32 of (popularity - low) / (high - low) - 0.5."""
 
     def __init__(self, folder: pathlib.Path):
         import numpy as np
         import pandas
-        names = read_card(folder)
+        names, self.low, self.high = read_card(folder)
         path = folder / "tracks.csv"
         columns = ["id", "popularity", "split", "kept", *names]
         try:
@@ -77,7 +80,8 @@ class Data:
             raise ToolError(EXIT_BAD_DATA, f"{path}: {train.sum()} train and {test.sum()} test tracks; want some of each")
         try:
             features = table[names].to_numpy(dtype=np.float32)
-            target = (table["popularity"].to_numpy(dtype=np.float64) / 100 - 0.5).astype(np.float32)
+            popularity = table["popularity"].to_numpy(dtype=np.float64)
+            target = ((popularity - self.low) / (self.high - self.low) - 0.5).astype(np.float32)
         except ValueError as error:
             raise ToolError(EXIT_BAD_DATA, f"{path}: {error}") from error
         self.x, self.y = features[train], target[train].astype(np.float64)
@@ -145,7 +149,7 @@ def write(out: pathlib.Path, name: str, data: Data, prediction, settings: dict, 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "prediction"])
-    writer.writerows(zip(data.ids, (repr(float(p)) for p in (prediction + 0.5) * 100)))
+    writer.writerows(zip(data.ids, (repr(float(p)) for p in data.low + (prediction + 0.5) * (data.high - data.low))))
     write_atomic(out / f"{name}.csv", text.getvalue())
     write_atomic(out / f"{name}.json", json.dumps(result, indent=2) + "\n")
     return result

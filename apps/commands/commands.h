@@ -27,10 +27,12 @@ struct PrepareArgs {
   double train_fraction = 0.8;            // (0, 1)
   std::string undersample = "none";       // none | min | median | q0.25 | 200
   double bin_width = 5;                   // popularity points
+  std::string target = "fixed";           // fixed | minmax
   double min_popularity = 0;              // tracks below are dropped
   std::int64_t min_genre = 0;  // genres with fewer tracks are taken from the tracks' lists
   std::vector<std::string> genres = {};  // the only ones to use; empty for all
   std::uint64_t seed = 1;
+  std::vector<std::string> command = {};  // as typed
 };
 
 struct TrainArgs {

@@ -31,6 +31,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kLastLines = 8;
+constexpr std::int64_t kEachPoll = 40;  // between two looks at a child's memory
 constexpr std::chrono::milliseconds kPoll{5};
 
 // The environment of this process without what stands for settings: those of a cell are in its
@@ -93,8 +94,13 @@ std::int64_t peak_of(pid_t pid) {
 // A process that trains a cell.
 class Child {
  public:
-  Child(const StudyFolder& folder, const Cell& cell, const std::string& device)
-      : cell_(cell), log_(folder.log(cell)), begin_(std::chrono::steady_clock::now()) {
+  Child(const StudyFolder& folder, const Cell& cell, const std::string& device,
+        const GpuEnergy* energy)
+      : cell_(cell),
+        log_(folder.log(cell)),
+        begin_(std::chrono::steady_clock::now()),
+        energy_(energy),
+        begin_joules_(energy_ != nullptr ? energy_->joules() : std::nullopt) {
     std::vector<std::string> words = {"onpa",
                                       "train",
                                       cell.model,
@@ -143,9 +149,12 @@ class Child {
 
   const Cell& cell() const { return cell_; }
   void ask_to_stop() const { kill(pid_, SIGTERM); }
+  // Another works beside it: what the GPU takes is not its own alone.
+  void share_gpu() { begin_joules_.reset(); }
 
   std::optional<CellOutcome> ended() {
-    if (++polls_ % 40 == 0) peak_ = std::max(peak_, peak_of(pid_));
+    // Often at first, as some are done soon.
+    if (++polls_ < kEachPoll || polls_ % kEachPoll == 0) peak_ = std::max(peak_, peak_of(pid_));
     int status = 0;
     rusage usage{};
     if (wait4(pid_, &status, WNOHANG, &usage) != pid_) return std::nullopt;
@@ -158,6 +167,11 @@ class Child {
     getrusage(RUSAGE_SELF, &own);
     const std::int64_t most = std::int64_t{usage.ru_maxrss} << 10;
     out.peak_memory_bytes = usage.ru_maxrss > own.ru_maxrss ? most : std::min(peak_, most);
+    if (begin_joules_) {
+      if (const std::optional<double> now = energy_->joules()) {
+        out.energy_joules = *now - *begin_joules_;
+      }
+    }
     if (out.exit_code != 0) out.last_lines = last_lines(log_);
     return out;
   }
@@ -166,6 +180,8 @@ class Child {
   const Cell& cell_;
   fs::path log_;
   std::chrono::steady_clock::time_point begin_;
+  const GpuEnergy* energy_;
+  std::optional<double> begin_joules_;
   pid_t pid_ = -1;
   std::int64_t polls_ = 0, peak_ = 0;
 };
@@ -174,7 +190,8 @@ class Child {
 
 bool train_cells(const StudyFolder& folder, const std::vector<const Cell*>& cells, int threads,
                  const std::string& device,
-                 const std::function<void(const Cell&, const CellOutcome&)>& done) {
+                 const std::function<void(const Cell&, const CellOutcome&)>& done,
+                 const GpuEnergy* energy) {
   for (const char* name : {"configs", "logs"}) io::make_folders(folder.root / name);
   std::deque<const Cell*> waiting(cells.begin(), cells.end());
   std::list<Child> running;
@@ -192,7 +209,10 @@ bool train_cells(const StudyFolder& folder, const std::vector<const Cell*>& cell
       const io::FaultScope faults(io::FileKind::kRun);
       io::make_folders(cell.run.parent_path());
       io::write_file_atomic(folder.config(cell), to_toml(cell.config), false);
-      running.emplace_back(folder, cell, device);
+      running.emplace_back(folder, cell, device, energy);
+      if (running.size() > 1) {
+        for (Child& child : running) child.share_gpu();
+      }
       busy += cell.threads;
     }
     for (auto child = running.begin(); child != running.end();) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/support/config.h"
+#include "apps/support/gpu_energy.h"
 
 namespace onpa::apps {
 
@@ -31,8 +32,8 @@ struct Cell {
 struct CellOutcome {
   int exit_code = 0;  // or 128 + signal
   double seconds = 0;
-  std::int64_t peak_memory_bytes = 0;  // 0: not known
-  std::optional<double> energy_joules;
+  std::int64_t peak_memory_bytes = 0;   // 0: not known
+  std::optional<double> energy_joules;  // of the GPU, where nothing else ran there meanwhile
   std::vector<std::string> last_lines;  // of its log
 };
 
@@ -62,9 +63,11 @@ struct StudyFolder {
 /// output goes to their logs. `done` is called after each, from this thread. When this process is
 /// asked to stop, those that run are too, and have saved a checkpoint when this returns; what did
 /// not run is not `done`. If this process dies, they die. Returns false if it, or one of them, was
-/// asked to stop. Throws Error (kIo, kCannotCreate) if a process cannot be started.
+/// asked to stop. `energy`, if given, is of the GPU that they work on. Throws Error (kIo,
+/// kCannotCreate) if a process cannot be started.
 bool train_cells(const StudyFolder& folder, const std::vector<const Cell*>& cells, int threads,
                  const std::string& device,
-                 const std::function<void(const Cell&, const CellOutcome&)>& done);
+                 const std::function<void(const Cell&, const CellOutcome&)>& done,
+                 const GpuEnergy* energy = nullptr);
 
 }  // namespace onpa::apps

@@ -233,9 +233,12 @@ Floors test_floors(const fs::path& folder, const data::DataSet& data) {
         !data::parse_number(truth.cell(row->second, audio), b)) {
       fail(ExitCode::kBadData, truth.name(), ": nothing for track ", track.id);
     }
+    const auto mapped = [&](double mean) {
+      return data.target_map.target(data::TargetMap{}.popularity(mean));
+    };
     target.push_back(track.target);
-    given_features.push_back(static_cast<float>(a));
-    given_audio.push_back(static_cast<float>(b));
+    given_features.push_back(mapped(a));
+    given_audio.push_back(mapped(b));
   }
   if (target.empty()) fail(ExitCode::kBadData, "test_floors: the test split is empty");
   return floors_of(target, given_features, given_audio);

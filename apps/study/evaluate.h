@@ -13,7 +13,7 @@ namespace onpa::apps {
 
 struct TrackPrediction {
   std::int64_t row = 0;  // index into DataSet::tracks
-  float target = 0;      // popularity / 100 - 0.5
+  float target = 0;      // of the track
   float prediction = 0;  // in the units of target
 };
 

@@ -16,9 +16,29 @@ void check_options(const PrepareArgs& args) {
   if (!(args.bin_width > 0 && args.bin_width <= 100)) {
     fail(ExitCode::kConfig, "bin width: got ", args.bin_width, ", want above 0 up to 100");
   }
+  if (args.target != "fixed" && args.target != "minmax") {
+    fail(ExitCode::kConfig, "target: got \"", args.target, "\", want fixed or minmax");
+  }
   if (args.min_genre < 0) {
     fail(ExitCode::kConfig, "min genre: got ", args.min_genre, ", want 0 or more tracks");
   }
+}
+
+// "minmax" looks at the tracks that models are trained on, and at no other.
+data::TargetMap target_map(const PrepareArgs& args, const data::DataSet& data) {
+  data::TargetMap map;
+  if (args.target == "fixed") return map;
+  const auto train = data.indices(data::Split::kTrain);
+  const auto popularity = [&](std::int64_t row) {
+    return data.tracks[static_cast<std::size_t>(row)].popularity;
+  };
+  const auto [least, most] = std::ranges::minmax(train, {}, popularity);
+  map = {.low = popularity(least), .high = popularity(most)};
+  if (map.low == map.high) {
+    fail(ExitCode::kBadData, args.csv, ": all train tracks have popularity ", map.low,
+         ", which --target minmax cannot scale");
+  }
+  return map;
 }
 
 std::string all_reasons(const Counts& counts) {
@@ -59,6 +79,7 @@ data::DataSet prepare_data(const PrepareArgs& args) {
     fail(ExitCode::kBadData, args.csv, ": ", data.tracks.size(),
          " tracks are too few for a train and a test split");
   }
+  data.map_targets(target_map(args, data));
   data.card = make_card(data, {args, split, roles, table, counts, report, cap});
   return data;
 }

@@ -55,12 +55,14 @@ Json column_report(const data::DataSet& data) {
 }
 
 Json options_part(const PrepareArgs& args) {
-  return {{"features", args.features},
+  return {{"command", args.command},
+          {"features", args.features},
           {"columns", args.columns},
           {"split", args.split},
           {"train_fraction", args.train_fraction},
           {"undersample", args.undersample},
           {"bin_width", args.bin_width},
+          {"target", args.target},
           {"min_popularity", args.min_popularity},
           {"min_genre", args.min_genre},
           {"genres", args.genres},

@@ -122,7 +122,7 @@ std::vector<data::Track> RowReader::read_all() {
 // False, and the reason in reason_, if the row must be dropped.
 bool RowReader::read(data::Track& track) {
   if (!read_numbers(track)) return false;
-  track.target = static_cast<float>(track.popularity / 100 - 0.5);
+  track.target = data::TargetMap{}.target(track.popularity);
   track.id = roles_.id >= 0 ? std::string(table_.cell(roles_.id)) : made_up_id(track);
   if (track.id.empty()) {
     reason_ = "id missing";

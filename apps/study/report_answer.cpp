@@ -8,7 +8,6 @@
 namespace onpa::apps::report {
 namespace {
 
-constexpr double kPointsPerUnit = 100;   // popularity points of the target's range of width 1
 constexpr std::size_t kNamedGenres = 5;  // more are counted
 
 std::string capital(std::string text) {
@@ -22,8 +21,8 @@ std::string input_and_model(const std::string& model) {
   return input == model ? model : input + " (" + model_name(model) + ")";
 }
 
-std::string points(double error) {
-  const double value = std::abs(error) * kPointsPerUnit;
+std::string points(const Study& study, double error) {
+  const double value = std::abs(study.points(error));
   const bool lost = value != 0 && value < 0.05;
   return (lost ? significant(value, 2) : fixed(value, 2)) + " popularity points";
 }
@@ -66,19 +65,20 @@ std::string order_sentence(const Study& study, const Difference& d) {
   const std::string lower = error_text(std::abs(d.mae)) + " lower than that of ";
   if (!interval.known()) {
     return capital(input_and_model(better)) + " had the lower mean absolute error over " + tracks +
-           ", by " + error_text(std::abs(d.mae)) + " or " + points(d.mae) +
+           ", by " + error_text(std::abs(d.mae)) + " or " + points(study, d.mae) +
            ", but there is no interval for this difference, so it may be chance.";
   }
   if (!d.excludes_zero()) {
     return "These data do not settle which input is better: over " + tracks +
            " the mean absolute error of " + model_name(better) + " (" + input_of(better).substr(4) +
            ") is " + lower + model_name(other) + " (" + input_of(other).substr(4) + "), " +
-           points(d.mae) + ", and the " + interval_text(study, interval) + " contains 0.";
+           points(study, d.mae) + ", and the " + interval_text(study, interval) + " contains 0.";
   }
   return capital(input_of(better)) + (better == "passt" ? " predicts" : " predict") +
          " popularity better than " + input_of(other) + ": over " + tracks +
          " the mean absolute error of " + model_name(better) + " is " + lower + model_name(other) +
-         ", " + points(d.mae) + ", and the " + interval_text(study, interval) + " excludes 0.";
+         ", " + points(study, d.mae) + ", and the " + interval_text(study, interval) +
+         " excludes 0.";
 }
 
 // "12 % " and one of the words; "the same" where that would be 0.0.
@@ -169,7 +169,7 @@ std::vector<std::string> lone_answer(const Study& study) {
     const Cell& cell = *study.all().done(done.front());
     first = "This study does not compare the inputs: of the two only " +
             input_and_model(done.front()) + " has a result, a mean absolute error of " +
-            error_text(cell.errors.mae) + " or " + points(cell.errors.mae) + " over " +
+            error_text(cell.errors.mae) + " or " + points(study, cell.errors.mae) + " over " +
             counted(study.all().test, "test track", "test tracks");
     if (cell.mae_interval.known()) first += ", " + interval_text(study, cell.mae_interval);
     first += missing.empty() ? "." : "; " + listed(missing) + " has none.";

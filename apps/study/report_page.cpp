@@ -129,13 +129,13 @@ std::string answer_part(const Study& study) {
 
 std::string results_part(const Study& study) {
   std::string out =
-      paragraph(
-          "Errors are in the units of the target, popularity / 100 − 0.5, whose range has "
-          "width 1: 0.01 is one popularity point. Intervals hold " +
-              study.level() + " and come from " +
-              (std::isfinite(study.draws) ? grouped(study.draws) + " " : "") +
-              "bootstrap draws of the test tracks.",
-          "note") +
+      paragraph("Errors are in the units of the target, " + study.unit() + ": 0.01 is " +
+                    significant(study.points(0.01), 3) +
+                    (study.points(0.01) == 1 ? " popularity point" : " popularity points") +
+                    ". Intervals hold " + study.level() + " and come from " +
+                    (std::isfinite(study.draws) ? grouped(study.draws) + " " : "") +
+                    "bootstrap draws of the test tracks.",
+                "note") +
       table_with_files(results_table(study));
   if (!study.floors.empty()) {
     out += paragraph(
@@ -214,15 +214,31 @@ std::string card_hash(const Study& study, const char* part, const char* key) {
              : "";
 }
 
+// A command as a line for a shell; nothing of none.
+std::string shell_line(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& word : words) line += (line.empty() ? "" : " ") + quote_for_shell(word);
+  return line.empty() ? line : line + "\n";
+}
+
+// That made the data set, if its card says so.
+std::vector<std::string> prepare_command(const Study& study) {
+  std::vector<std::string> words;
+  if (!study.card.is_object() || !study.card.contains("options")) return words;
+  const auto& options = study.card["options"];
+  if (!options.is_object() || !options.contains("command")) return words;
+  for (const auto& word : options["command"]) {
+    if (word.is_string()) words.push_back(word.get<std::string>());
+  }
+  return words;
+}
+
 std::string reproduce_part(const Study& study) {
   std::string commands;
   if (!made(study, "commit").empty()) {
     commands += "git checkout " + quote_for_shell(made(study, "commit")) + " && ./dev build\n";
   }
-  for (std::size_t i = 0; i < study.command.size(); ++i) {
-    commands += (i > 0 ? " " : "") + quote_for_shell(study.command[i]);
-  }
-  commands += study.command.empty() ? "" : "\n";
+  commands += shell_line(prepare_command(study)) + shell_line(study.command);
   std::string csv = card_hash(study, "hashes", "csv_xxh3");
   if (csv.empty()) csv = card_hash(study, "source", "csv_xxh3");
   const std::vector<std::pair<std::string, std::string>> facts = {

@@ -10,8 +10,6 @@
 namespace onpa::apps::report {
 namespace {
 
-constexpr double kPoints = 100;  // of the target's range of width 1
-
 SeriesStyle style_of(const Study& study, const std::string& model) {
   const bool first = !study.models.empty() && model == study.models.front();
   const bool known = model == "passt" || model == "dense";
@@ -96,7 +94,7 @@ std::string bars(const Study& study, std::vector<SeriesStyle> series) {
     out +=
         "<figure>" +
         bar_plot(which + ", bars with " + study.level() + " intervals; the numbers are in table 2",
-                 "MAE (popularity / 100)", high, series, part) +
+                 "MAE (" + study.unit() + ")", high, series, part) +
         "</figure>\n";
   }
   return out;
@@ -219,7 +217,7 @@ std::string curves_plots(const Study& study) {
     out += figure(
         model_name(model) + ": test error while training",
         line_plot("RMSE of " + model_name(model) + " on the test tracks over its epochs", "epoch",
-                  "RMSE (popularity / 100)", {series(cell->test_rmse, "RMSE")}, false),
+                  "RMSE (" + study.unit() + ")", {series(cell->test_rmse, "RMSE")}, false),
         "");
   }
   return in_grid(out, "plots pairs");
@@ -270,10 +268,11 @@ std::string errors_plots(const Study& study) {
     for (const ErrorBin& bin : study.error_bins) {
       const auto mae = bin.mae.find(model);
       if (mae == bin.mae.end() || !std::isfinite(mae->second)) continue;
-      line.points.emplace_back((bin.low + bin.high) / 2, kPoints * mae->second);
+      line.points.emplace_back((bin.low + bin.high) / 2, study.points(mae->second));
       line.tips.push_back(model_name(model) + ", popularity " + significant(bin.low, 3) + " to " +
-                          significant(bin.high, 3) + ": MAE " + fixed(kPoints * mae->second, 1) +
-                          " points, " + counted(bin.n, "track", "tracks"));
+                          significant(bin.high, 3) + ": MAE " +
+                          fixed(study.points(mae->second), 1) + " points, " +
+                          counted(bin.n, "track", "tracks"));
     }
     if (line.points.empty()) continue;
     styles.push_back(line.style);

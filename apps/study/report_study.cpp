@@ -1,5 +1,7 @@
 #include "apps/study/report_study.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -224,7 +226,13 @@ void read_data_and_options(const Node& root, Study& study) {
   const Node data = root.at("data");
   study.data_folder = data.at("folder").shown();
   study.data_hash = data.at("hash").shown();
-  study.card = data.at("card").json();
+  const Node card = data.at("card");
+  study.card = card.json();
+  if (card.json().is_object() && card.has("target")) {
+    const Node target = card.at("target");
+    study.target_map = {.low = target.known_number("low"), .high = target.known_number("high")};
+    target.want(study.target_map.low < study.target_map.high, "low below high");
+  }
   const Node options = root.at("options");
   study.seed = options.number("seed");
   study.min_tracks = options.number("min_tracks");
@@ -286,6 +294,10 @@ void read_results(const Node& root, Study& study) {
 const Cell* Scope::done(const std::string& model) const {
   const auto found = models.find(model);
   return found == models.end() || !found->second.done ? nullptr : &found->second;
+}
+
+std::string Study::unit() const {
+  return fmt::format("popularity / {:g}", target_map.high - target_map.low);
 }
 
 std::string Study::level() const {

@@ -10,12 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "data/dataset.h"
+
 namespace onpa::apps::report {
 
 /// What is null in the file: unknown.
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
-/// Errors are in target units (popularity / 100 - 0.5) here and below.
+/// Errors are in target units (Study::target_map) here and below.
 struct Errors {
   double n = kUnknown, rmse = kUnknown, mae = kUnknown, r2 = kUnknown;
 };
@@ -116,6 +118,7 @@ struct Study {
   std::map<std::string, std::string> made;  // onpa, commit, utc, device, cpu, cores
   std::vector<std::string> command;
   std::string data_folder, data_hash;
+  data::TargetMap target_map;
   nlohmann::ordered_json card;  // null or the data card
   std::vector<std::string> models;
   std::string from;
@@ -134,6 +137,10 @@ struct Study {
   std::vector<FailedCell> failed;
 
   const Scope& all() const { return scopes.front(); }
+  /// Popularity points that an error in target units is.
+  double points(double error) const { return error * (target_map.high - target_map.low); }
+  /// What errors are counted in: "popularity / 100".
+  std::string unit() const;
   /// "95 %", which no line break parts.
   std::string level() const;
 };

@@ -185,12 +185,12 @@ Table worst_table(const Study& study) {
                           {"predicted", "predicted", Shown::kPoints},
                           {"error", "error", Shown::kPoints}},
               .rows = {}};
-  const auto popularity = [](double target) { return 100 * (target + 0.5); };
+  const auto popularity = [&](double target) { return study.target_map.popularity(target); };
   for (const auto& [model, tracks] : study.worst) {
     for (const WorstTrack& track : tracks) {
       table.add_row({model_name(model), track.id, optional_text(track.genre),
                      popularity(track.target), popularity(track.prediction),
-                     100 * (track.prediction - track.target)});
+                     study.points(track.prediction - track.target)});
     }
   }
   return table;

@@ -114,6 +114,7 @@ data::DataSet genre_data(const data::DataSet& data, const Scope& scope) {
   data::DataSet out;
   out.feature_names = data.feature_names;
   out.audio_root = data.audio_root;
+  out.target_map = data.target_map;
   for (const std::int64_t row : scope.rows) {
     out.tracks.push_back(data.tracks[static_cast<std::size_t>(row)]);
   }

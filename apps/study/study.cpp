@@ -21,6 +21,7 @@
 #include "dist/launch.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
+#include "tensor/device.h"
 #include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
@@ -158,6 +159,8 @@ class Study {
 
   // What is not there yet; false if asked to stop. Features first, which take little.
   bool train() {
+    std::optional<GpuEnergy> energy;
+    if (gpu_) energy.emplace(cuda_bus());
     for (const Cell& cell : plan_.cells) {
       if (!is_done(cell)) left_ += cell.work * weight(cell), ++waiting_;
     }
@@ -173,7 +176,8 @@ class Study {
         const int threads = model == std::string("dense") ? jobs_ : kernels::thread_count();
         const bool whole = train_cells(
             plan_.folder, cells, threads, args_.device,
-            [&](const Cell& cell, const CellOutcome& outcome) { report(cell, outcome); });
+            [&](const Cell& cell, const CellOutcome& outcome) { report(cell, outcome); },
+            energy ? &*energy : nullptr);
         if (!whole) return false;
       }
     }

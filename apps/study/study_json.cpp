@@ -3,14 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <ctime>
 #include <numeric>
 #include <unordered_map>
 
-#include "apps/support/environment.h"
-#include "apps/support/log.h"
+#include "apps/study/study_figures.h"
 #include "data/file.h"
 #include "data/table.h"
 #include "kernels/error.h"
@@ -24,53 +21,12 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr double kConfidence = 0.95;
-constexpr std::size_t kListed = 10;   // worst and slowest tracks
-constexpr std::size_t kScatter = 50;  // bins of true and predicted popularity
-
-Json number(double value) {
-  return std::isfinite(value) ? Json(value) : Json(nullptr);
-}
-
-Json range(const Interval& interval) {
-  return Json::array({number(interval.low), number(interval.high)});
-}
-
-Json metrics_json(const RegressionMetrics& m) {
-  return {{"n", m.n}, {"rmse", number(m.rmse)}, {"mae", number(m.mae)}, {"r2", number(m.r2)}};
-}
-
-Json balanced_json(const BinBalanced& b) {
-  return {{"bin_width", b.bin_width},
-          {"bins", b.bins},
-          {"rmse", number(b.rmse)},
-          {"mae", number(b.mae)}};
-}
 
 Json wilcoxon_json(const Wilcoxon& w) {
-  return {{"n", w.n}, {"statistic", number(w.statistic)}, {"z", number(w.z)}, {"p", number(w.p)}};
-}
-
-Json made_json(bool gpu) {
-  Json out = Json::object();
-  const auto environment = describe_environment();
-  const auto value = [&](const std::string& name) {
-    for (const auto& [key, text] : environment) {
-      if (key == name) return text;
-    }
-    return std::string();
-  };
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  out["onpa"] = value("version");
-  out["commit"] = value("commit");
-  out["utc"] = text;
-  out["device"] = gpu ? value("device") : "cpu";
-  out["cpu"] = value("cpu");
-  out["cores"] = std::stoi(value("cores"));
-  return out;
+  return {{"n", w.n},
+          {"statistic", number_json(w.statistic)},
+          {"z", number_json(w.z)},
+          {"p", number_json(w.p)}};
 }
 
 // Rows that both predicted, with the errors of each.
@@ -90,57 +46,8 @@ Paired paired(const std::vector<TrackPrediction>& a, const std::vector<TrackPred
   return out;
 }
 
-std::size_t scatter_bin(double value) {
-  const double place = (value + 0.5) * static_cast<double>(kScatter);
-  return static_cast<std::size_t>(std::clamp(place, 0.0, static_cast<double>(kScatter) - 1));
-}
-
-Json predicted_true(const std::vector<TrackPrediction>& predictions) {
-  std::vector<std::vector<std::int64_t>> counts(kScatter, std::vector<std::int64_t>(kScatter, 0));
-  for (const TrackPrediction& p : predictions) {
-    ++counts[scatter_bin(p.target)][scatter_bin(p.prediction)];
-  }
-  return {{"low", 0}, {"high", 100}, {"bins", kScatter}, {"counts", counts}};
-}
-
-Json worst(const data::DataSet& data, std::vector<TrackPrediction> predictions) {
-  const auto error = [](const TrackPrediction& p) {
-    return std::abs(static_cast<double>(p.prediction) - p.target);
-  };
-  const std::size_t count = std::min(kListed, predictions.size());
-  std::partial_sort(predictions.begin(), predictions.begin() + static_cast<std::ptrdiff_t>(count),
-                    predictions.end(),
-                    [&](const auto& a, const auto& b) { return error(a) > error(b); });
-  Json out = Json::array();
-  for (std::size_t i = 0; i < count; ++i) {
-    const data::Track& track = data.tracks[static_cast<std::size_t>(predictions[i].row)];
-    out.push_back({{"id", track.id},
-                   {"genre", track.genre},
-                   {"target", predictions[i].target},
-                   {"prediction", predictions[i].prediction}});
-  }
-  return out;
-}
-
 std::int64_t count_kept(const data::DataSet& data, bool train) {
   return std::ssize(data.indices(train ? data::Split::kTrain : data::Split::kTest));
-}
-
-// The lowest errors that are possible, if `data` was prepared from a corpus with known answers.
-std::optional<Floors> floors_of(const data::DataSet& data) {
-  const Json card = Json::parse(data.card, nullptr, false);
-  if (!card.is_object() || !card.contains("source") || !card["source"].is_object()) return {};
-  const fs::path folder = fs::path(card["source"].value("csv", "")).parent_path();
-  std::error_code ignored;
-  if (!fs::exists(folder / "truth.csv", ignored) || !fs::exists(folder / "corpus.json", ignored)) {
-    return {};
-  }
-  try {
-    return test_floors(folder, data);
-  } catch (const Error& error) {
-    spdlog::warn("no floors: {}", error.what());
-    return {};
-  }
 }
 
 }  // namespace
@@ -197,26 +104,27 @@ Json StudyJson::cell_json(const Cell& cell, const CellResult& result,
                           const ErrorReport& report) const {
   Json eval = Json::array();
   for (const auto& [epoch, errors] : result.eval_curve) {
-    eval.push_back({number(epoch), number(errors.first), number(errors.second)});
+    eval.push_back({number_json(epoch), number_json(errors.first), number_json(errors.second)});
   }
-  return {{"run", cell.run.lexically_relative(plan_.folder.root).string()},
-          {"status", "done"},
-          {"metrics", metrics_json(report.metrics)},
-          {"mae_interval", range(report.intervals.mae)},
-          {"rmse_interval", range(report.intervals.rmse)},
-          {"bin_balanced", balanced_json(report.balanced)},
-          {"bias", number(report.bias)},
-          {"rank", nullptr},
-          {"parameters", result.parameters},
-          {"epochs", result.epochs},
-          {"steps", result.steps},
-          {"train_seconds", number(result.train_seconds)},
-          {"hours_per_epoch", number(result.result.hours_per_epoch)},
-          {"peak_memory_bytes",
-           result.peak_memory_bytes > 0 ? Json(result.peak_memory_bytes) : Json(nullptr)},
-          {"energy_joules", result.energy_joules ? number(*result.energy_joules) : Json(nullptr)},
-          {"loss_curve", result.loss_curve},
-          {"eval_curve", eval}};
+  return {
+      {"run", cell.run.lexically_relative(plan_.folder.root).string()},
+      {"status", "done"},
+      {"metrics", metrics_json(report.metrics)},
+      {"mae_interval", range_json(report.intervals.mae)},
+      {"rmse_interval", range_json(report.intervals.rmse)},
+      {"bin_balanced", balanced_json(report.balanced)},
+      {"bias", number_json(report.bias)},
+      {"rank", nullptr},
+      {"parameters", result.parameters},
+      {"epochs", result.epochs},
+      {"steps", result.steps},
+      {"train_seconds", number_json(result.train_seconds)},
+      {"hours_per_epoch", number_json(result.result.hours_per_epoch)},
+      {"peak_memory_bytes",
+       result.peak_memory_bytes > 0 ? Json(result.peak_memory_bytes) : Json(nullptr)},
+      {"energy_joules", result.energy_joules ? number_json(*result.energy_joules) : Json(nullptr)},
+      {"loss_curve", result.loss_curve},
+      {"eval_curve", eval}};
 }
 
 Json StudyJson::difference(const std::string& of, const std::vector<TrackPrediction>& a,
@@ -228,9 +136,9 @@ Json StudyJson::difference(const std::string& of, const std::vector<TrackPredict
   for (const double e : errors.a) sizes[0].push_back(std::abs(e));
   for (const double e : errors.b) sizes[1].push_back(std::abs(e));
   return {{"of", of},
-          {"mae", number(d.mean)},
-          {"low", number(d.low)},
-          {"high", number(d.high)},
+          {"mae", number_json(d.mean)},
+          {"low", number_json(d.low)},
+          {"high", number_json(d.high)},
           {"wilcoxon", wilcoxon_json(wilcoxon_signed_rank(sizes[0], sizes[1]))}};
 }
 
@@ -298,8 +206,9 @@ void StudyJson::add_all_data(const data::DataSet& data, const Results& results) 
     if (!cell->variant.empty()) continue;
     plain.push_back(result.result);
     const std::vector<TrackPrediction>& predictions = result.result.predictions;
-    json_["predicted_true"][cell->model] = predicted_true(predictions);
-    json_["worst"][cell->model] = worst(data, predictions);
+    json_["predicted_true"][cell->model] = predicted_true_json(data.target_map, predictions);
+    json_["worst"][cell->model] = worst_json(data, predictions);
+    if (cell->model == "passt") json_["slowest"] = slowest_json(cell->run);
     Json& bins = json_["error_by_bin"];
     const std::vector<BinError> errors = report(data, predictions).bins;
     for (std::size_t i = 0; i < errors.size(); ++i) {
@@ -309,7 +218,7 @@ void StudyJson::add_all_data(const data::DataSet& data, const Results& results) 
                         {"n", errors[i].n},
                         {"mae", Json::object()}});
       }
-      bins[i]["mae"][cell->model] = number(errors[i].mae);
+      bins[i]["mae"][cell->model] = number_json(errors[i].mae);
     }
   }
   std::vector<double> rmse_floors;
@@ -380,7 +289,7 @@ void StudyJson::add_peers(const data::DataSet& data) {
                               {"settings", told("settings")},
                               {"seconds", told("seconds")},
                               {"metrics", metrics_json(errors.metrics)},
-                              {"mae_interval", range(errors.intervals.mae)},
+                              {"mae_interval", range_json(errors.intervals.mae)},
                               {"bin_balanced", balanced_json(errors.balanced)}});
     table1_.rows.push_back({.model = about["name"].get<std::string>(),
                             .metrics = errors.metrics,
@@ -407,7 +316,7 @@ void StudyJson::fill_ranks() {
   }
   if (columns[0].size() < 2) return;
   const Correlation c = spearman(columns[0], columns[1]);
-  json_["rank_correlation"] = {{"spearman", number(c.r)}, {"p", number(c.p)}, {"n", c.n}};
+  json_["rank_correlation"] = {{"spearman", number_json(c.r)}, {"p", number_json(c.p)}, {"n", c.n}};
 }
 
 Json StudyJson::failed_json() const {
@@ -425,18 +334,9 @@ void StudyJson::write() {
   json_["failed"] = failed_json();
   const io::FaultScope faults(io::FileKind::kTables);
   std::vector<io::StagedFile> files;
-  const auto stage = [&](const char* name, const std::string& text) {
-    files.emplace_back(plan_.folder.root / name, text);
-  };
-  stage("study.json", json_.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
-  if (!table1_.rows.empty()) {
-    stage("table1.json", table_json(table1_));
-    stage("table1.csv", table_csv(table1_));
-    stage("table1.md", table_markdown(table1_));
-  }
-  stage("table2.json", table_json(table2_));
-  stage("table2.csv", table_csv(table2_));
-  stage("table2.md", table_markdown(table2_));
+  files.emplace_back(plan_.folder.root / "study.json",
+                     json_.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  stage_tables(plan_.folder.root, table1_, table2_, files);
   for (io::StagedFile& file : files) file.commit();
 }
 

@@ -230,7 +230,7 @@ ErrorReport report_errors(const data::DataSet& data,
 std::vector<TrackPrediction> read_peer(const fs::path& csv, const data::DataSet& data) {
   std::vector<TrackPrediction> out = read_predictions(csv, data);
   if (out.empty()) fail(ExitCode::kBadData, csv.string(), ": no prediction");
-  for (TrackPrediction& p : out) p.prediction = p.prediction / 100 - 0.5f;
+  for (TrackPrediction& p : out) p.prediction = data.target_map.target(p.prediction);
   return out;
 }
 
@@ -292,8 +292,11 @@ void add_cost(const StudyFolder& folder, const Cell& cell, const CellOutcome& ou
   cost["seconds"] = cost.value("seconds", 0.0) + outcome.seconds;
   cost["peak_memory_bytes"] =
       std::max(cost.value("peak_memory_bytes", std::int64_t{0}), outcome.peak_memory_bytes);
-  if (outcome.energy_joules) {
-    cost["energy_joules"] = cost.value("energy_joules", 0.0) + *outcome.energy_joules;
+  // Unknown for one start is unknown for the run.
+  const Json before = cost.contains("energy_joules") ? cost["energy_joules"] : Json(0.0);
+  cost["energy_joules"] = nullptr;
+  if (outcome.energy_joules && before.is_number()) {
+    cost["energy_joules"] = before.get<double>() + *outcome.energy_joules;
   }
   const io::FaultScope faults(io::FileKind::kTables);
   io::write_file_atomic(folder.cost(cell), cost.dump(1) + "\n", false);

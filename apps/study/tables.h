@@ -11,6 +11,7 @@
 #include "apps/study/metrics.h"
 #include "apps/study/statistics.h"
 #include "data/dataset.h"
+#include "tensor/io/file.h"
 
 namespace onpa::apps {
 
@@ -82,7 +83,12 @@ std::string table_json(const Table2& table);
 /// One row a model and track: model, id, genre, target, prediction, absolute_error.
 std::string predictions_csv(const data::DataSet& data, const std::vector<ModelResult>& results);
 
-/// Writes table1 and table2 as .json, .csv and .md, and predictions.csv, into `folder`: all of them
+/// Adds table1, if it has rows, and table2 to what is to be written into `folder`, as .json, .csv
+/// and .md. Throws Error (kCannotCreate, kIo).
+void stage_tables(const std::filesystem::path& folder, const Table1& table1, const Table2& table2,
+                  std::vector<io::StagedFile>& files);
+
+/// Writes the tables as stage_tables() and predictions.csv into `folder`: all of them
 /// or, if it throws Error (kCannotCreate, kIo), none.
 void write_results(const std::filesystem::path& folder, const data::DataSet& data,
                    const std::vector<ModelResult>& results, const Table1& table1,

@@ -236,6 +236,21 @@ std::string predictions_csv(const data::DataSet& data, const std::vector<ModelRe
   return text;
 }
 
+void stage_tables(const std::filesystem::path& folder, const Table1& table1, const Table2& table2,
+                  std::vector<io::StagedFile>& files) {
+  const auto stage = [&](const char* name, const std::string& text) {
+    files.emplace_back(folder / name, text);
+  };
+  if (!table1.rows.empty()) {
+    stage("table1.json", table_json(table1));
+    stage("table1.csv", table_csv(table1));
+    stage("table1.md", table_markdown(table1));
+  }
+  stage("table2.json", table_json(table2));
+  stage("table2.csv", table_csv(table2));
+  stage("table2.md", table_markdown(table2));
+}
+
 void write_results(const std::filesystem::path& folder, const data::DataSet& data,
                    const std::vector<ModelResult>& results, const Table1& table1,
                    const Table2& table2) {
@@ -243,16 +258,8 @@ void write_results(const std::filesystem::path& folder, const data::DataSet& dat
   io::make_folders(folder);
   // All are on the disk before the first takes its place: a full disk never mixes two evaluations.
   std::vector<io::StagedFile> files;
-  const auto stage = [&](const char* name, const std::string& text) {
-    files.emplace_back(folder / name, text);
-  };
-  stage("table1.json", table_json(table1));
-  stage("table1.csv", table_csv(table1));
-  stage("table1.md", table_markdown(table1));
-  stage("table2.json", table_json(table2));
-  stage("table2.csv", table_csv(table2));
-  stage("table2.md", table_markdown(table2));
-  stage("predictions.csv", predictions_csv(data, results));
+  stage_tables(folder, table1, table2, files);
+  files.emplace_back(folder / "predictions.csv", predictions_csv(data, results));
   for (io::StagedFile& file : files) file.commit();
 }
 

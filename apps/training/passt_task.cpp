@@ -108,6 +108,7 @@ class PasstTask : public TrainTask {
     bad.insert(bad.end(), unread_.begin(), unread_.end());
     return bad;
   }
+  std::vector<data::DecodeTime> slowest_tracks() const override { return loader_.slowest(); }
   double wait_seconds() const override { return loader_.wait_seconds(); }
   const std::string& evaluated() const override { return rows_.evaluated; }
 

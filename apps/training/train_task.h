@@ -72,6 +72,8 @@ class TrainTask {
   virtual std::vector<TrackPrediction> predict_held_out(const StopCheck& stop) = 0;
   /// Tracks of either list that could not be used; the same one may be listed more than once.
   virtual std::vector<data::BadTrack> bad_tracks() const { return {}; }
+  /// As data::AudioLoader::slowest(), of the tracks to train on.
+  virtual std::vector<data::DecodeTime> slowest_tracks() const { return {}; }
   /// Seconds spent waiting for data so far.
   virtual double wait_seconds() const { return 0; }
 };

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/support/log.h"
 #include "apps/training/training_run.h"
@@ -16,21 +18,25 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-// Tracks that any rank could not use: id, path, reason.
-std::vector<Row> all_bad_tracks(const Ranks& ranks, const TrainTask& task,
-                                const data::DataSet& data) {
-  nlohmann::json mine = nlohmann::json::array();
-  for (const data::BadTrack& track : task.bad_tracks()) {
-    mine.push_back(
-        Row{data.tracks[static_cast<std::size_t>(track.row)].id, track.path, track.reason});
-  }
+// The rows of all ranks.
+std::vector<Row> gathered(const Ranks& ranks, const std::vector<Row>& mine) {
   std::vector<Row> all;
   // In a form that takes paths that are no UTF-8.
-  const std::vector<std::uint8_t> bytes = nlohmann::json::to_cbor(mine);
+  const std::vector<std::uint8_t> bytes = nlohmann::json::to_cbor(nlohmann::json(mine));
   for (const std::string& text : ranks.all_gather_text({bytes.begin(), bytes.end()})) {
     for (const auto& row : nlohmann::json::from_cbor(text)) all.push_back(row.get<Row>());
   }
   return all;
+}
+
+// Tracks that any rank could not use: id, path, reason.
+std::vector<Row> all_bad_tracks(const Ranks& ranks, const TrainTask& task,
+                                const data::DataSet& data) {
+  std::vector<Row> mine;
+  for (const data::BadTrack& track : task.bad_tracks()) {
+    mine.push_back({data.tracks[static_cast<std::size_t>(track.row)].id, track.path, track.reason});
+  }
+  return gathered(ranks, mine);
 }
 
 // Those in the file of an earlier start.
@@ -73,6 +79,36 @@ bool TrainingRun::write_bad_tracks() {
   return true;
 }
 
+// RUN/slowest_tracks.csv: the ten tracks that took longest to decode. It is for people to look at:
+// without room for it nothing is wrong.
+void TrainingRun::write_slowest_tracks() {
+  std::vector<Row> mine;
+  for (const data::DecodeTime& time : task_->slowest_tracks()) {
+    const data::Track& track = data_.tracks[static_cast<std::size_t>(time.row)];
+    mine.push_back({track.id, track.audio, fmt::format("{:.6f}", time.seconds)});
+  }
+  std::vector<Row> rows = gathered(ranks_, mine);
+  if (rows.empty() || !ranks_.first()) return;
+  const std::filesystem::path file = run_->folder() / "slowest_tracks.csv";
+  if (std::filesystem::exists(file)) {
+    for (Row& row : rows_of(file)) rows.push_back(std::move(row));
+  }
+  constexpr std::size_t kListed = 10;
+  const auto seconds = [](const Row& row) { return std::stod(row[2]); };
+  std::ranges::stable_sort(rows, std::greater(), seconds);
+  std::set<std::string> ids;
+  std::erase_if(rows, [&](const Row& row) { return !ids.insert(row[0]).second; });
+  rows.resize(std::min(rows.size(), kListed));
+  std::string text = data::csv_line({"id", "audio", "seconds"});
+  for (const Row& row : rows) text += data::csv_line(row);
+  try {
+    run_->write_text("slowest_tracks.csv", text);
+  } catch (const Error& error) {
+    if (!is_disk_error(error)) throw;
+    spdlog::warn("{}", error.what());
+  }
+}
+
 int TrainingRun::finish() {
   progress_.clear();
   bool stopped = agree_to_stop() && !done();
@@ -81,6 +117,7 @@ int TrainingRun::finish() {
   if (changed_) save();
   report_profile();
   const bool written = write_bad_tracks();
+  write_slowest_tracks();
   int code = 0;
   ranks_.on_first([&] { code = close_files(stopped, written); });
   return static_cast<int>(ranks_.broadcast(code));

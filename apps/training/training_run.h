@@ -52,6 +52,7 @@ class TrainingRun {
   int finish();
   int close_files(bool stopped, bool written);
   bool write_bad_tracks();
+  void write_slowest_tracks();
 
   // training_profile.cpp: with --profile
   void start_profile();

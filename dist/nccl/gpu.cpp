@@ -54,8 +54,7 @@ void use_gpu_of_rank(Comm& control, int local_rank) {
          " only; start one rank for each GPU of a host");
   }
   use_cuda_device(index);
-  char bus[32] = "";
-  ONPA_CUDA_CHECK(cudaDeviceGetPCIBusId(bus, sizeof bus, index));
+  const std::string bus = cuda_bus();
   const std::vector<std::int64_t> gpus = gathered(control, hash_of(host + " " + bus));
   for (int other = 0; other < rank; ++other) {
     if (gpus[static_cast<std::size_t>(other)] == gpus[static_cast<std::size_t>(rank)]) {

@@ -68,6 +68,13 @@ void use_cuda_device(int index) {
   chosen_device = index;
 }
 
+std::string cuda_bus() {
+  require_cuda();
+  char bus[32] = "";
+  ONPA_CUDA_CHECK(cudaDeviceGetPCIBusId(bus, sizeof bus, chosen_device));
+  return bus;
+}
+
 CudaDevice cuda_device() {
   require_cuda();
   cudaDeviceProp properties;

@@ -350,5 +350,42 @@ TEST_F(PrepareChoices, TheCommandSaysWhatItDid) {
   EXPECT_EQ(card["hashes"]["tracks_xxh3"], data::DataSet::load(folder_ / "data").hash);
 }
 
+TEST_F(PrepareChoices, MinMaxTargetsSpanTheTrainTracks) {
+  std::string csv = "id,popularity,energy,part\n";
+  for (int i = 0; i < 30; ++i) {
+    const bool test = i % 3 == 0;
+    // Tracks of the test split lie outside; one bin of the train split is cut.
+    const int popularity = test ? i : 40 + i;
+    csv += "t" + std::to_string(i) + "," + std::to_string(popularity) + ",0.5," +
+           (test ? "test" : "train") + "\n";
+  }
+  PrepareArgs args = args_for(csv);
+  args.split = "column:part";
+  args.target = "minmax";
+  prepare_data(args).save(args.out);
+  const data::DataSet data = data::DataSet::load(args.out);
+  EXPECT_EQ(data.target_map, (data::TargetMap{.low = 41, .high = 69}));
+  for (const data::Track& track : data.tracks) {
+    EXPECT_FLOAT_EQ(track.target, (track.popularity - 41) / 28 - 0.5) << track.id;
+    EXPECT_NEAR(data.target_map.popularity(track.target), track.popularity, 1e-5);
+  }
+  EXPECT_EQ(card_of(data)["options"]["target"], "minmax");
+  // The same tracks with other targets are other data.
+  args.target = "fixed";
+  prepare_data(args).save(args.out);
+  const data::DataSet fixed = data::DataSet::load(args.out);
+  EXPECT_EQ(fixed.target_map, data::TargetMap{});
+  EXPECT_NE(fixed.hash, data.hash);
+}
+
+TEST_F(PrepareChoices, TargetsThatCannotBeMappedAreErrors) {
+  PrepareArgs args = args_for("id,popularity,energy\na,7,0\nb,7,0\nc,7,0\nd,7,0\ne,7,0\nf,7,0\n");
+  args.train_fraction = 0.5;
+  args.target = "minmax";
+  expect_error(args, ExitCode::kBadData, {"popularity 7", "--target minmax"});
+  args.target = "log";
+  expect_error(args, ExitCode::kConfig, {"\"log\"", "fixed or minmax"});
+}
+
 }  // namespace
 }  // namespace onpa::apps

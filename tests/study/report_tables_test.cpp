@@ -8,6 +8,7 @@
 #include "apps/study/report_text.h"
 #include "apps/study/svg_plots.h"
 #include "data/table.h"
+#include "kernels/error.h"
 #include "tests/study/report_fixture.h"
 
 namespace onpa::apps::report {
@@ -75,6 +76,28 @@ TEST(ReportTables, ResultsHaveModelsVariantsBaselinesPeers) {
   for (const auto& row : table.rows) names.push_back(row[0].text);
   EXPECT_EQ(names,
             (std::vector<std::string>{"PaSST", "Dense", "SMOGN", "constant mean", "linear"}));
+}
+
+TEST(ReportTables, PointsFollowTheMapOfTargets) {
+  StudyJson json = study_json();
+  const Study whole = parsed(json);
+  EXPECT_EQ(whole.unit(), "popularity / 100");
+  EXPECT_NEAR(whole.points(0.01), 1, 1e-12);
+  json["data"]["card"]["target"] = {{"low", 40}, {"high", 60}};
+  const Study part = parsed(json);
+  EXPECT_EQ(part.unit(), "popularity / 20");
+  const Table before = worst_table(whole), after = worst_table(part);
+  ASSERT_FALSE(before.rows.empty());
+  ASSERT_EQ(before.rows.size(), after.rows.size());
+  for (std::size_t i = 0; i < before.rows.size(); ++i) {
+    // From the lower end, a fifth of what it was.
+    for (const std::size_t column : {3, 4}) {
+      EXPECT_NEAR(after.rows[i][column].number - 40, before.rows[i][column].number / 5, 1e-9);
+    }
+    EXPECT_NEAR(after.rows[i][5].number, before.rows[i][5].number / 5, 1e-9);
+  }
+  json["data"]["card"]["target"] = {{"low", 60}, {"high", 40}};
+  EXPECT_THROW(parsed(json), Error);
 }
 
 TEST(ReportTables, CostAddsTheGenresUp) {

@@ -302,6 +302,17 @@ TEST(StudyOfClips, ComparesAudioWithFeatures) {
   EXPECT_EQ(json["rank_correlation"]["n"], json["scopes"].size());
   EXPECT_NEAR(json["floors"]["passt"].get<double>(), 0.08, 0.03);
   EXPECT_NE(result.out.find("Spearman"), std::string::npos);
+  ASSERT_EQ(json["slowest"].size(), 10u);
+  std::set<std::string> slow;
+  for (std::size_t i = 0; i < 10; ++i) {
+    const Json& track = json["slowest"][i];
+    slow.insert(track["id"]);
+    EXPECT_GT(track["seconds"].get<double>(), 0);
+    EXPECT_LE(track["seconds"], json["slowest"][i == 0 ? 0 : i - 1]["seconds"]);
+    EXPECT_TRUE(
+        std::filesystem::exists(folder / "corpus" / "audio" / track["audio"].get<std::string>()));
+  }
+  EXPECT_EQ(slow.size(), 10u);
 }
 
 }  // namespace
