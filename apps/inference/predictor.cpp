@@ -24,7 +24,7 @@ io::SafetensorsFile weights_of(const nn::CheckpointContent& content, const fs::p
   if (tensors == content.tensors.end() || metadata == content.metadata.end()) {
     fail(ExitCode::kBadCheckpoint, folder.string(), ": no ", name, ".safetensors");
   }
-  return {tensors->second, metadata->second};
+  return {tensors->second, metadata->second, {}};
 }
 
 Predictor::Output output_of(const ModelCard& card, std::span<const float> logits) {

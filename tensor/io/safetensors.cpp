@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "tensor/io/half_types.h"
 #include "tensor/io/safetensors_header.h"
 
 namespace onpa::io {
@@ -25,12 +26,14 @@ constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 18;
 
 struct FileType {
   const char* name;
+  const char* shown;
   DType dtype;          // in memory
   std::uint64_t bytes;  // of one element in the file
 };
 constexpr FileType kFileTypes[] = {
-    {"F64", DType::kF64, 8}, {"I64", DType::kI64, 8}, {"F32", DType::kF32, 4},
-    {"I32", DType::kI32, 4}, {"F16", DType::kF32, 2}, {"BF16", DType::kF32, 2},
+    {"F64", "f64", DType::kF64, 8}, {"I64", "i64", DType::kI64, 8},
+    {"F32", "f32", DType::kF32, 4}, {"I32", "i32", DType::kI32, 4},
+    {"F16", "f16", DType::kF32, 2}, {"BF16", "bf16", DType::kF32, 2},
 };
 
 [[noreturn]] void fail_bad(const std::string& path, const std::string& reason) {
@@ -85,21 +88,6 @@ class InputFile {
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
 };
-
-float widen_f16(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
-  const std::uint32_t exponent = (bits >> 10) & 31u, mantissa = bits & 1023u;
-  if (exponent == 0) {  // zero and subnormal: mantissa * 2^-24
-    const float size = static_cast<float>(mantissa) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(size) | sign);
-  }
-  const std::uint32_t wide = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
-}
-
-float widen_bf16(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
 
 const FileType& file_type(const std::string& path, const SafetensorsEntry& entry) {
   for (const FileType& type : kFileTypes) {
@@ -260,8 +248,10 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path, const FileWr
   out.metadata = std::move(header.metadata);
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const SafetensorsEntry& entry = header.entries[i];
-    out.tensors.emplace_back(entry.name, read_tensor(file, file_type(file.path(), entry), shapes[i],
-                                                     data_start + entry.begin));
+    const FileType& type = file_type(file.path(), entry);
+    out.tensors.emplace_back(entry.name,
+                             read_tensor(file, type, shapes[i], data_start + entry.begin));
+    out.types.emplace_back(type.shown);
   }
   return out;
 }

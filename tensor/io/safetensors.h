@@ -19,6 +19,7 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 struct SafetensorsFile {
   NamedTensors tensors;  // F32, F64, I32, I64 as they are; F16 and BF16 widened to f32
   std::map<std::string, std::string> metadata;
+  std::vector<std::string> types = {};  // of the tensors as they are stored: "f32", "bf16", ...
   /// The tensor of that name, undefined if there is none.
   Tensor find(const std::string& name) const;
 };

@@ -1,0 +1,301 @@
+#include "nn/weights_file.h"
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "kernels/error.h"
+#include "tensor/io/byte_input.h"
+#include "tensor/io/torch_file.h"
+
+namespace onpa::nn {
+namespace {
+
+using io::PickleRef;
+using io::PickleValue;
+using Kind = PickleValue::Kind;
+
+constexpr std::size_t kHeadBytes = 512;
+constexpr std::size_t kNamesShown = 6;
+constexpr std::size_t kMostNameBytes = 512;
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size() && i < kNamesShown; ++i) {
+    out += (i ? ", " : "") + io::shown_text(names[i]);
+  }
+  if (names.size() > kNamesShown) {
+    out += " and " + std::to_string(names.size() - kNamesShown) + " more";
+  }
+  return out.empty() ? "nothing" : out;
+}
+
+// --- what a file is, by its first bytes ---
+
+enum class Content { kZip, kOldTorch, kSafetensors, kUnknown };
+
+struct Known {
+  std::string_view start;
+  const char* message;
+};
+constexpr Known kNoWeights[] = {
+    {"version https://git-lfs", "a Git LFS pointer, not the file itself; run git lfs pull"},
+    {"<",
+     "a web page or XML, not weights; the download saved an error page or a preview: use the "
+     "link of the file itself"},
+    {"\x1f\x8b", "compressed with gzip; unpack it first"},
+    {"\x89HDF", "an HDF5 file; want safetensors or a file of torch.save"},
+    {"\x93NUMPY", "a NumPy array; want safetensors or a file of torch.save"},
+    {"GGUF", "a GGUF file; want safetensors or a file of torch.save"},
+};
+
+Content content_of(const io::ByteInput& input) {
+  const std::string head = input.head(kHeadBytes);
+  if (head.empty()) fail(ExitCode::kBadCheckpoint, input.name(), ": the file is empty");
+  for (const Known& known : kNoWeights) {
+    if (head.starts_with(known.start)) {
+      fail(ExitCode::kBadCheckpoint, input.name(), ": ", known.message);
+    }
+  }
+  if (head.starts_with("PK\3\4") || head.starts_with("PK\5\6")) return Content::kZip;
+  if (head.size() > 8 && head[8] == '{') return Content::kSafetensors;
+  if (head.starts_with("\x80\x02")) return Content::kOldTorch;
+  return Content::kUnknown;
+}
+
+// --- weights in what torch.save wrote ---
+
+// Weights that belong together, and what stood before their names.
+struct Set {
+  std::string name;
+  std::vector<std::pair<std::string, PickleRef>> tensors;
+};
+
+bool strip(std::string& name, std::string_view prefix) {
+  if (!name.starts_with(prefix)) return false;
+  name.erase(0, prefix.size());
+  return true;
+}
+
+// Wrappers of training: data parallelism and weight averaging, torch.compile.
+void strip_wrappers(std::string& name) {
+  while (strip(name, "module.") || strip(name, "_orig_mod.")) {
+  }
+}
+
+class Reader {
+ public:
+  Reader(const io::TorchFile& file, WeightsFile& out) : file_(file), out_(out) {}
+
+  void read(const std::string& want) {
+    collect();
+    const Set& set = choose(want);
+    std::vector<PickleRef> refs;
+    for (const auto& [name, ref] : set.tensors) refs.push_back(ref);
+    std::vector<Tensor> tensors = io::read_tensors(file_, refs);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      out_.tensors.emplace_back(set.tensors[i].first, std::move(tensors[i]));
+    }
+    for (const Set& other : sets_) {
+      out_.sets.push_back(other.name);
+      if (&other != &set) out_.others.push_back(label(other));
+    }
+    out_.set = set.name;
+    out_.precision = precision_of(set);
+  }
+
+ private:
+  template <class... Parts>
+  [[noreturn]] void refuse(const Parts&... parts) const {
+    fail(ExitCode::kBadCheckpoint, file_.name, ": ", detail::concat(parts...));
+  }
+
+  static std::string label(const Set& set) {
+    return set.name.empty() ? "weights without a prefix" : "weights " + set.name;
+  }
+
+  std::vector<std::string> keys_of(const PickleValue& dict) const {
+    std::vector<std::string> out;
+    for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
+      const PickleValue& key = file_.content[dict.items[i]];
+      out.push_back(key.kind == Kind::kString ? key.text : io::describe(key));
+    }
+    return out;
+  }
+
+  bool has_tensors(const PickleValue& dict) const {
+    if (dict.kind != Kind::kDict) return false;
+    for (std::size_t i = 1; i < dict.items.size(); i += 2) {
+      if (file_.content[dict.items[i]].kind == Kind::kTensor) return true;
+    }
+    return false;
+  }
+
+  void collect() {
+    const PickleValue& top = file_.content.top();
+    if (top.kind != Kind::kDict) {
+      refuse("holds ", io::describe(top), ", want a dict of weights; save model.state_dict()",
+             top.kind == Kind::kOpaque ? " in place of the whole object" : "");
+    }
+    const bool plain = has_tensors(top);
+    if (plain) add_state(top, "");
+    for (std::size_t i = 0; i + 1 < top.items.size(); i += 2) {
+      const PickleValue& key = file_.content[top.items[i]];
+      const PickleValue& value = file_.content[top.items[i + 1]];
+      if (value.kind == Kind::kTensor && plain) continue;
+      if (key.kind == Kind::kString && has_tensors(value)) {
+        add_state(value, key.text == "state_dict" ? "" : key.text);
+      } else {
+        out_.others.push_back(key.kind == Kind::kString ? key.text : io::describe(key));
+      }
+    }
+    if (sets_.empty()) no_weights(top);
+  }
+
+  // What a file without any weights is, as far as its keys tell.
+  [[noreturn]] void no_weights(const PickleValue& top) const {
+    const std::vector<std::string> keys = keys_of(top);
+    if (file_.content.find(top, "param_groups") != nullptr) {
+      refuse("the state of an optimizer (", listed(keys),
+             "), want a model's weights: take the file of its state_dict()");
+    }
+    refuse("no weights among its entries: ", listed(keys),
+           "; want a dict of tensors, or one under state_dict or model");
+  }
+
+  // Sorts the entries of one dict into sets by what their names begin with.
+  void add_state(const PickleValue& dict, const std::string& base) {
+    for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
+      const PickleValue& key = file_.content[dict.items[i]];
+      const PickleValue& value = file_.content[dict.items[i + 1]];
+      if (value.kind != Kind::kTensor) continue;
+      if (key.kind != Kind::kString) refuse("a tensor under ", io::describe(key), ", want a name");
+      check_name(key.text);
+      if (!io::is_floating(io::type_of(file_, dict.items[i + 1]))) {
+        out_.others.push_back(key.text);
+        continue;
+      }
+      std::string name = key.text, set = base;
+      strip_wrappers(name);
+      for (const std::string_view prefix : {"net.", "net_swa.", "model."}) {
+        if (strip(name, prefix)) set = prefix.substr(0, prefix.size() - 1);
+      }
+      strip_wrappers(name);
+      add(set, name, dict.items[i + 1]);
+    }
+  }
+
+  // Names go into messages, JSON and other files.
+  void check_name(const std::string& name) const {
+    const bool printable =
+        std::all_of(name.begin(), name.end(), [](char c) { return c >= ' ' && c <= '~'; });
+    if (name.empty() || name.size() > kMostNameBytes || !printable) {
+      refuse("a tensor is named '", io::shown_text(name), "', want printable ASCII, at most ",
+             kMostNameBytes, " bytes");
+    }
+  }
+
+  void add(const std::string& set, const std::string& name, PickleRef ref) {
+    auto found = std::find_if(sets_.begin(), sets_.end(),
+                              [&](const Set& known) { return known.name == set; });
+    if (found == sets_.end()) found = sets_.insert(sets_.end(), {set, {}});
+    found->tensors.emplace_back(name, ref);
+  }
+
+  const Set& choose(const std::string& want) const {
+    std::vector<std::string> names;
+    for (const std::string_view first : {"net_swa", "net", "", "model"}) {
+      for (const Set& set : sets_) {
+        if (want.empty() ? set.name == first : set.name == want) return checked(set);
+      }
+    }
+    for (const Set& set : sets_)
+      names.push_back(set.name.empty() ? "one without a name" : set.name);
+    if (want.empty() && sets_.size() == 1) return checked(sets_.front());
+    if (want.empty()) refuse("sets of weights: ", listed(names), "; choose one with --set");
+    refuse("no weights '", io::shown_text(want), "'; it has ", listed(names));
+  }
+
+  const Set& checked(const Set& set) const {
+    std::vector<std::string> names;
+    for (const auto& [name, ref] : set.tensors) names.push_back(name);
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    if (twice != names.end()) refuse("two tensors are named ", *twice);
+    return set;
+  }
+
+  std::string precision_of(const Set& set) const {
+    std::string out;
+    for (const auto& [name, ref] : set.tensors) {
+      const std::string type = io::name_of(io::type_of(file_, ref));
+      if (!out.empty() && out != type) return "mixed";
+      out = type;
+    }
+    return out;
+  }
+
+  const io::TorchFile& file_;
+  WeightsFile& out_;
+  std::vector<Set> sets_;
+};
+
+WeightsFile from_torch(const io::TorchFile& file, const std::string& set) {
+  WeightsFile out;
+  out.container = file.container;
+  Reader(file, out).read(set);
+  return out;
+}
+
+WeightsFile from_safetensors(const std::filesystem::path& path, const std::string& set) {
+  if (!set.empty()) {
+    fail(ExitCode::kBadCheckpoint, path.string(), ": no weights '", io::shown_text(set),
+         "'; a safetensors file has one set, without a name");
+  }
+  io::SafetensorsFile file = io::read_safetensors(path);
+  WeightsFile out;
+  out.container = "safetensors";
+  out.sets = {""};
+  out.metadata = std::move(file.metadata);
+  for (std::size_t i = 0; i < file.tensors.size(); ++i) {
+    auto& [name, tensor] = file.tensors[i];
+    if (tensor.dtype() == DType::kI32 || tensor.dtype() == DType::kI64) {
+      out.others.push_back(name);
+      continue;
+    }
+    const std::string& type = file.types[i];
+    out.precision = out.precision.empty() || out.precision == type ? type : "mixed";
+    out.tensors.emplace_back(name, tensor.dtype() == DType::kF32 ? tensor : tensor.to(DType::kF32));
+  }
+  return out;
+}
+
+}  // namespace
+
+WeightsFile read_weights(const std::filesystem::path& path, const std::string& set) {
+  Content content = Content::kUnknown;
+  {
+    const io::ByteInput input(path);
+    content = content_of(input);
+  }
+  switch (content) {
+    case Content::kZip:
+      return from_torch(io::read_torch_file(path), set);
+    case Content::kSafetensors:
+      return from_safetensors(path, set);
+    case Content::kOldTorch:
+      fail(ExitCode::kBadCheckpoint, path.string(),
+           ": the format of torch.save before 1.6; load it in Python and save it again");
+    case Content::kUnknown:
+      break;
+  }
+  fail(ExitCode::kBadCheckpoint, path.string(), ": not a safetensors file, nor one of torch.save");
+}
+
+WeightsFile read_torch_weights(std::span<const std::byte> bytes, const std::string& name,
+                               const std::string& set) {
+  return from_torch(io::read_torch_file(bytes, name), set);
+}
+
+}  // namespace onpa::nn

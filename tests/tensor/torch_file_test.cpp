@@ -1,0 +1,83 @@
+#include "tensor/io/torch_file.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/support/temp_folder.h"
+
+namespace onpa::io {
+namespace {
+
+using testing::read_bytes;
+
+std::filesystem::path golden(const std::string& name) {
+  return std::filesystem::path(ONPA_GOLDEN_DIR) / ("torch_" + name);
+}
+
+// ramp(count) of tests/golden/make_torch_files.py.
+std::vector<float> ramp(std::size_t count) {
+  std::vector<float> out(count);
+  for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<float>(i) * 0.5f - 1;
+  return out;
+}
+
+PickleRef ref_of(const TorchFile& file, const std::string& name) {
+  const PickleValue& dict = file.content.top();
+  for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
+    if (file.content[dict.items[i]].text == name) return dict.items[i + 1];
+  }
+  ADD_FAILURE() << "no tensor " << name;
+  return file.content.root;
+}
+
+class TorchKinds : public ::testing::TestWithParam<const char*> {
+ protected:
+  Tensor tensor(const std::string& name) const {
+    const PickleRef ref = ref_of(file_, name);
+    return read_tensors(file_, std::span(&ref, 1)).front();
+  }
+  void expect(const std::string& name, const Shape& shape, const std::vector<float>& values) const {
+    EXPECT_EQ(tensor(name).shape(), shape) << name;
+    EXPECT_EQ(tensor(name).to_vector<float>(), values) << name;
+  }
+
+  const TorchFile file_ = read_torch_file(golden(GetParam()));
+};
+
+TEST_P(TorchKinds, HaveTheValuesThatWereSaved) {
+  expect("whole", {3, 4}, ramp(12));
+  expect("turned", {4, 3}, {-1, 1, 3, -0.5f, 1.5f, 3.5f, 0, 2, 4, 0.5f, 2.5f, 4.5f});
+  expect("rows", {2, 4}, {1, 1.5f, 2, 2.5f, 3, 3.5f, 4, 4.5f});
+  expect("column", {3}, {-0.5f, 1.5f, 3.5f});
+  expect("parameter", {2, 3}, ramp(6));
+  expect("half", {4}, ramp(4));
+  expect("brain", {4}, ramp(4));
+  expect("double", {3}, ramp(3));
+  expect("scalar", {}, {2.5f});
+  expect("empty", {0, 4}, {});
+  EXPECT_EQ(type_of(file_, ref_of(file_, "half")), StorageType::kF16);
+  EXPECT_EQ(type_of(file_, ref_of(file_, "num_batches_tracked")), StorageType::kI64);
+}
+
+INSTANTIATE_TEST_SUITE_P(Versions, TorchKinds,
+                         ::testing::Values("kinds_1_6.pt", "kinds_1_12.pt", "kinds_2_15.pt",
+                                           "kinds_2_15_p5.pt"));
+
+TEST(TorchFile, BytesInMemoryGiveWhatTheFileGives) {
+  const std::string bytes = read_bytes(golden("kinds_2_15.pt"));
+  const TorchFile file = read_torch_file(std::as_bytes(std::span(bytes)), "memory");
+  const PickleRef ref = ref_of(file, "whole");
+  EXPECT_EQ(read_tensors(file, std::span(&ref, 1)).front().to_vector<float>(), ramp(12));
+}
+
+TEST(TorchFile, BigEndianStoragesAreTurned) {
+  const TorchFile file = read_torch_file(golden("big.pt"));
+  const PickleRef ref = ref_of(file, "head.weight");
+  EXPECT_EQ(read_tensors(file, std::span(&ref, 1)).front().to_vector<float>(), ramp(4));
+}
+
+}  // namespace
+}  // namespace onpa::io
