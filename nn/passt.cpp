@@ -18,6 +18,34 @@ constexpr std::int64_t kPrefixTokens = 2;  // class and distillation
 constexpr float kNormEps = 1e-6f;
 constexpr float kHeadNormEps = 1e-5f;  // the head keeps its framework's default
 
+struct Preset {
+  const char* name;
+  std::int64_t stride, table_t, depth, hop_samples;
+  double seconds;
+  std::int64_t drop_time, drop_freq;  // of a training step
+};
+constexpr Preset kPresets[] = {
+    {"passt-s", 10, 99, 12, 320, 10, 40, 4},
+    {"passt-s-s12", 12, 83, 12, 320, 10, 33, 3},
+    {"passt-s-s14", 14, 71, 12, 320, 10, 30, 3},
+    {"passt-s-s16", 16, 62, 12, 320, 10, 20, 1},
+    {"passt-s-20sec", 10, 200, 12, 320, 20, 80, 4},
+    {"passt-s-30sec", 10, 300, 12, 320, 30, 120, 4},
+    {"passt-s-hop160", 10, 200, 12, 160, 10, 80, 4},
+    {"passt-s-hop100", 10, 320, 12, 100, 10, 128, 4},
+    {"passt-l", 10, 99, 7, 320, 10, 40, 4},
+    {"passt-xs", 5, 19, 2, 320, 1, 4, 1},
+};
+
+const Preset& find_preset(const std::string& name) {
+  std::string names;
+  for (const Preset& preset : kPresets) {
+    if (name == preset.name) return preset;
+    names += std::string(names.empty() ? "" : ", ") + preset.name;
+  }
+  fail(ExitCode::kConfig, "passt: no preset '", name, "', want one of ", names);
+}
+
 // The patch convolution's parameters, named as the public file names them.
 class PatchProjection : public Module {
  public:
@@ -55,26 +83,34 @@ kernels::DrawPatchout patchout_draw(const Patchout& patchout, std::int64_t grid_
 }  // namespace
 
 PasstConfig PasstConfig::preset(const std::string& name) {
+  const Preset& preset = find_preset(name);
   PasstConfig config;
-  if (name == "passt-s") return config;
-  if (name == "passt-l") {
-    config.depth = 7;
-    return config;
-  }
   if (name == "passt-xs") {
     config.mels = 32;
     config.patch_f = config.patch_t = 8;
-    config.stride_f = config.stride_t = 5;
-    config.table_t = 19;
     config.width = 64;
     config.heads = 4;
-    config.depth = 2;
     config.mlp = 256;
     config.outputs = 1;
     config.head_dist = false;
-    return config;
   }
-  fail(ExitCode::kConfig, "passt: no preset '", name, "', want passt-s, passt-l or passt-xs");
+  config.stride_f = config.stride_t = preset.stride;
+  config.table_t = preset.table_t;
+  config.depth = preset.depth;
+  return config;
+}
+
+std::vector<std::string> PasstConfig::preset_names() {
+  std::vector<std::string> out;
+  for (const Preset& preset : kPresets) out.emplace_back(preset.name);
+  return out;
+}
+
+PasstInput preset_input(const std::string& name) {
+  const Preset& preset = find_preset(name);
+  return {.hop_samples = preset.hop_samples,
+          .seconds = preset.seconds,
+          .patchout = {.time = preset.drop_time, .freq = preset.drop_freq}};
 }
 
 void PasstConfig::validate() const {

@@ -24,9 +24,13 @@ struct PasstConfig {
 
   std::int64_t grid_f() const { return (mels - patch_f) / stride_f + 1; }
   std::int64_t grid_t(std::int64_t frames) const { return (frames - patch_t) / stride_t + 1; }
-  /// "passt-s" (12 blocks), "passt-l" (7 blocks, width 768), "passt-xs" (mels 32, patch 8, stride
-  /// 5, width 64, depth 2, heads 4: tests and the demo). Throws Error (kConfig) for another name.
+  /// The sizes of a published model: "passt-s" (12 blocks, stride 10, 10 s), "passt-l" (7 blocks);
+  /// as passt-s with another stride, "passt-s-s12", "passt-s-s14", "passt-s-s16"; for longer clips,
+  /// "passt-s-20sec", "passt-s-30sec"; with more frames a second, "passt-s-hop160",
+  /// "passt-s-hop100". And "passt-xs" (mels 32, patch 8, stride 5, width 64, depth 2, heads 4:
+  /// tests and the demo). Throws Error (kConfig) for another name.
   static PasstConfig preset(const std::string& name);
+  static std::vector<std::string> preset_names();
   /// Throws Error (kConfig) naming the field that is out of range.
   void validate() const;
 };
@@ -35,6 +39,17 @@ struct PasstConfig {
 struct Patchout {
   std::int64_t time = 0, freq = 0, unstructured = 0;
 };
+
+/// What goes with the sizes of a preset: samples between frames, length of a clip, and what a
+/// training step leaves out of it. Patchout is that of the publication, in proportion to the grid
+/// where it gives none.
+struct PasstInput {
+  std::int64_t hop_samples = 320;
+  double seconds = 10;
+  Patchout patchout = {};
+};
+/// Throws Error (kConfig) for a name that is no preset.
+PasstInput preset_input(const std::string& name);
 
 /// Kept grid cells f * grid_t + t, ascending. Throws Error (kConfig) if fewer than one would be
 /// kept.

@@ -1,5 +1,6 @@
 #include "nn/passt_io.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <vector>
@@ -45,10 +46,28 @@ std::optional<std::int64_t> from_metadata(const Metadata& metadata, const char* 
   return value;
 }
 
+// A file of other weights is known by the names that it has.
+[[noreturn]] void fail_missing(const Shapes& shapes, const std::string& name) {
+  if (shapes.contains("pos_embed") && shapes.contains("patch_embed.proj.weight")) {
+    fail(ExitCode::kBadCheckpoint, "passt: an image transformer (it has pos_embed, and no ", name,
+         "), not a PaSST; one can be trained from it: onpa train passt --init-from FILE");
+  }
+  constexpr std::size_t kShown = 4;
+  std::string names;
+  for (const auto& [there, shape] : shapes) {
+    if (std::count(names.begin(), names.end(), ',') + 1 >= static_cast<std::ptrdiff_t>(kShown))
+      break;
+    names += (names.empty() ? "" : ", ") + there;
+  }
+  fail(ExitCode::kBadCheckpoint, "passt: no tensor ", name, "; the file has ", shapes.size(),
+       " tensors", shapes.empty() ? "" : ": ", names, shapes.size() > kShown ? ", ..." : "",
+       "; want the state_dict() of a PaSST");
+}
+
 // Extent `axis` of a tensor that every PaSST has.
 std::int64_t extent(const Shapes& shapes, const std::string& name, int rank, int axis) {
   const auto found = shapes.find(name);
-  if (found == shapes.end()) fail(ExitCode::kBadCheckpoint, "passt: no tensor ", name);
+  if (found == shapes.end()) fail_missing(shapes, name);
   if (found->second.rank() != rank) {
     fail(ExitCode::kBadCheckpoint, "passt: tensor ", name, " has shape ", found->second, ", want ",
          rank, " axes");
@@ -86,7 +105,7 @@ std::int64_t infer_stride(std::int64_t mels, std::int64_t patch, std::int64_t ro
 
 void check_shape(const Shapes& shapes, const std::string& name, const Shape& want) {
   const auto found = shapes.find(name);
-  if (found == shapes.end()) fail(ExitCode::kBadCheckpoint, "passt: no tensor ", name);
+  if (found == shapes.end()) fail_missing(shapes, name);
   if (found->second != want) {
     fail(ExitCode::kBadCheckpoint, "passt: tensor ", name, " has shape ", found->second, ", want ",
          want);

@@ -99,7 +99,7 @@ class Reader {
     }
     for (const Set& other : sets_) {
       out_.sets.push_back(other.name);
-      if (&other != &set) out_.others.push_back(label(other));
+      if (&other != &set) out_.others.push_back("weights " + set_label(other.name));
     }
     out_.set = set.name;
     out_.precision = precision_of(set);
@@ -109,10 +109,6 @@ class Reader {
   template <class... Parts>
   [[noreturn]] void refuse(const Parts&... parts) const {
     fail(ExitCode::kBadCheckpoint, file_.name, ": ", detail::concat(parts...));
-  }
-
-  static std::string label(const Set& set) {
-    return set.name.empty() ? "weights without a prefix" : "weights " + set.name;
   }
 
   std::vector<std::string> keys_of(const PickleValue& dict) const {
@@ -210,8 +206,7 @@ class Reader {
         if (want.empty() ? set.name == first : set.name == want) return checked(set);
       }
     }
-    for (const Set& set : sets_)
-      names.push_back(set.name.empty() ? "one without a name" : set.name);
+    for (const Set& set : sets_) names.push_back(set_label(set.name));
     if (want.empty() && sets_.size() == 1) return checked(sets_.front());
     if (want.empty()) refuse("sets of weights: ", listed(names), "; choose one with --set");
     refuse("no weights '", io::shown_text(want), "'; it has ", listed(names));
@@ -243,7 +238,9 @@ class Reader {
 
 WeightsFile from_torch(const io::TorchFile& file, const std::string& set) {
   WeightsFile out;
+  out.source = file.name;
   out.container = file.container;
+  out.metadata = file.metadata;
   Reader(file, out).read(set);
   return out;
 }
@@ -255,6 +252,7 @@ WeightsFile from_safetensors(const std::filesystem::path& path, const std::strin
   }
   io::SafetensorsFile file = io::read_safetensors(path);
   WeightsFile out;
+  out.source = path;
   out.container = "safetensors";
   out.sets = {""};
   out.metadata = std::move(file.metadata);
@@ -291,6 +289,16 @@ WeightsFile read_weights(const std::filesystem::path& path, const std::string& s
       break;
   }
   fail(ExitCode::kBadCheckpoint, path.string(), ": not a safetensors file, nor one of torch.save");
+}
+
+std::string set_label(const std::string& set) {
+  return set.empty() ? "without a name" : io::shown_text(set);
+}
+
+std::string set_labels(const WeightsFile& file) {
+  std::vector<std::string> names;
+  for (const std::string& set : file.sets) names.push_back(set_label(set));
+  return listed(names);
 }
 
 WeightsFile read_torch_weights(std::span<const std::byte> bytes, const std::string& name,

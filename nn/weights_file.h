@@ -14,10 +14,11 @@ namespace onpa::nn {
 
 struct WeightsFile {
   io::NamedTensors tensors;  // f32, in the order of the file; names without "net.", "module.", ...
-  std::map<std::string, std::string> metadata = {};  // of a safetensors file
-  std::string container = {};                        // "safetensors", "torch zip"
-  std::string set = {};                              // which weights of the file; "" has no name
-  std::vector<std::string> sets = {};                // all that it has
+  std::map<std::string, std::string> metadata = {};  // of a safetensors file, or a .pt of onpa
+  std::filesystem::path source = {};                 // the file, or a checkpoint's folder
+  std::string container = {};          // "safetensors", "torch zip"; of a checkpoint "checkpoint"
+  std::string set = {};                // which weights of the file; "" has no name
+  std::vector<std::string> sets = {};  // all that it has
   std::string precision = {};  // as the file stores them: "f32", "f16", "bf16", "f64" or "mixed"
   std::vector<std::string> others = {};  // what was passed over: "optimizer_states", a counter, ...
 };
@@ -34,5 +35,9 @@ WeightsFile read_weights(const std::filesystem::path& path, const std::string& s
 /// The same from the bytes of a file of torch.save.
 WeightsFile read_torch_weights(std::span<const std::byte> bytes, const std::string& name,
                                const std::string& set = "");
+
+/// A set's name for a person: "net_swa", or "without a name". All of a file's: "net, net_swa".
+std::string set_label(const std::string& set);
+std::string set_labels(const WeightsFile& file);
 
 }  // namespace onpa::nn

@@ -8,6 +8,8 @@
 #include "kernels/error.h"
 #include "tensor/io/byte_input.h"
 #include "tensor/io/half_types.h"
+#include "tensor/io/safetensors_header.h"
+#include "tensor/io/torch_file_write.h"
 #include "tensor/io/torch_zip.h"
 
 namespace onpa::io {
@@ -16,6 +18,7 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr std::uint64_t kMostPickleBytes = std::uint64_t{32} << 20;
+constexpr std::uint64_t kMostMetadataBytes = std::uint64_t{1} << 20;
 // Of storages: room for halves that become f32, and for tensors that share a storage.
 constexpr std::uint64_t kMostExpansion = 4;
 __extension__ using Wide = __int128;
@@ -120,8 +123,10 @@ TorchFile open_zip(std::unique_ptr<ByteInput> input) {
   TorchFile file{.name = input->name(), .container = "torch zip"};
   const auto open = std::make_shared<const OpenZip>(std::move(input));
   const std::vector<std::byte> pickle = open->zip().pickle(kMostPickleBytes);
+  const std::string metadata = open->zip().text(kTorchMetadataEntry, kMostMetadataBytes);
   try {
     file.content = parse_pickle(pickle);
+    if (!metadata.empty()) file.metadata = parse_safetensors_header(metadata).metadata;
   } catch (const Error& error) {
     refuse(file, error.what());
   }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -30,6 +31,7 @@ struct TorchFile {
   std::string name;       // for messages
   std::string container;  // "torch zip"
   bool big_endian = false;
+  std::map<std::string, std::string> metadata = {};  // of write_torch_file()
   Pickle content = {};
   std::shared_ptr<const TorchStorages> storages = nullptr;
 };

@@ -123,6 +123,7 @@ struct TorchZip::Archive {
     zip = zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &error);
     if (zip == nullptr) {
       zip_source_free(source);
+      if (zip_error_code_zip(&error) == ZIP_ER_EXISTS) refuse("two entries have one name");
       refuse("damaged zip archive: ", text_of(error), "; download or copy the file again");
     }
   }
@@ -146,9 +147,7 @@ struct TorchZip::Archive {
       refuse("entry ", index, " of the zip archive has no name or size");
     }
     const std::string name = stat.name;
-    if (name.empty() || name.size() > kMostNameBytes) {
-      refuse("entry ", index, " of the zip archive has a name of ", name.size(), " bytes");
-    }
+    check_name(name, index);
     if (stat.encryption_method != ZIP_EM_NONE) refuse("entry ", shown_text(name), " is encrypted");
     const bool stored = stat.comp_method == ZIP_CM_STORE;
     if (stored && stat.comp_size != stat.size) {
@@ -163,6 +162,18 @@ struct TorchZip::Archive {
     used += stat.comp_size;
     if (!entries.emplace(name, Entry{index, stat.size, stored}).second) {
       refuse("two entries are named ", shown_text(name));
+    }
+  }
+
+  // Nothing is extracted, so a path out of the archive would do no harm; but torch writes none.
+  void check_name(const std::string& name, zip_uint64_t index) const {
+    if (name.empty() || name.size() > kMostNameBytes) {
+      refuse("entry ", index, " of the zip archive has a name of ", name.size(), " bytes");
+    }
+    if (name.front() == '/' || ("/" + name + "/").find("/../") != std::string::npos ||
+        name.find('\\') != std::string::npos) {
+      refuse("entry ", index, " of the zip archive is named ", shown_text(name),
+             ", a path out of it");
     }
   }
 
@@ -253,16 +264,23 @@ std::vector<std::byte> TorchZip::pickle(std::uint64_t most) const {
   return out;
 }
 
-bool TorchZip::big_endian() const {
-  const std::string name = archive_->prefix + "byteorder";
-  const auto found = archive_->entries.find(name);
-  if (found == archive_->entries.end()) return false;
-  std::string text(static_cast<std::size_t>(std::min<std::uint64_t>(found->second.bytes, 16)), ' ');
-  if (text.size() == found->second.bytes) {
-    archive_->read(name, std::as_writable_bytes(std::span(text)));
-    if (text == "little" || text == "big") return text == "big";
+std::string TorchZip::text(const std::string& name, std::uint64_t most) const {
+  const auto found = archive_->entries.find(archive_->prefix + name);
+  if (found == archive_->entries.end()) return "";
+  if (found->second.bytes > most) {
+    archive_->refuse("its entry ", name, " has ", found->second.bytes, " bytes, at most ", most);
   }
-  archive_->refuse("its entry byteorder is '", shown_text(text), "', want little or big");
+  std::string out(static_cast<std::size_t>(found->second.bytes), '\0');
+  archive_->read(found->first, std::as_writable_bytes(std::span(out)));
+  return out;
+}
+
+bool TorchZip::big_endian() const {
+  const std::string order = text("byteorder", 16);
+  if (order != "" && order != "little" && order != "big") {
+    archive_->refuse("its entry byteorder is '", shown_text(order), "', want little or big");
+  }
+  return order == "big";
 }
 
 }  // namespace onpa::io

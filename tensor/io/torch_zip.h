@@ -24,6 +24,8 @@ class TorchZip : public TorchStorages {
 
   /// The pickle, at most `most` bytes.
   std::vector<std::byte> pickle(std::uint64_t most) const;
+  /// A short entry beside the pickle, "" if there is none.
+  std::string text(const std::string& name, std::uint64_t most) const;
   /// Whether the storages are big-endian, as the entry "byteorder" says; without it they are not.
   bool big_endian() const;
 

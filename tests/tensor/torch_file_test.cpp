@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <vector>
 
+#include "tensor/io/torch_file_write.h"
 #include "tests/support/temp_folder.h"
 
 namespace onpa::io {
@@ -63,8 +65,8 @@ TEST_P(TorchKinds, HaveTheValuesThatWereSaved) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, TorchKinds,
-                         ::testing::Values("kinds_1_6.pt", "kinds_1_12.pt", "kinds_2_15.pt",
-                                           "kinds_2_15_p5.pt"));
+                         ::testing::Values("kinds_1_6.pt", "kinds_1_8.pt", "kinds_1_12.pt",
+                                           "kinds_2_15.pt", "kinds_2_15_p5.pt"));
 
 TEST(TorchFile, BytesInMemoryGiveWhatTheFileGives) {
   const std::string bytes = read_bytes(golden("kinds_2_15.pt"));
@@ -77,6 +79,29 @@ TEST(TorchFile, BigEndianStoragesAreTurned) {
   const TorchFile file = read_torch_file(golden("big.pt"));
   const PickleRef ref = ref_of(file, "head.weight");
   EXPECT_EQ(read_tensors(file, std::span(&ref, 1)).front().to_vector<float>(), ramp(4));
+}
+
+TEST(TorchFile, WhatIsWrittenIsReadAgain) {
+  const testing::TempFolder folder;
+  const Tensor matrix = Tensor::from<float>({2, 3}, ramp(6));
+  const NamedTensors tensors = {
+      {"a.weight", matrix}, {"scalar", Tensor::full({}, 2.5)}, {"empty", Tensor::zeros({0, 4})}};
+  write_torch_file(folder / "a.pt", tensors, {{"kind", "passt"}, {"mel.hop_samples", "160"}});
+  const TorchFile file = read_torch_file(folder / "a.pt");
+  EXPECT_EQ(file.metadata.at("mel.hop_samples"), "160");
+  for (const auto& [name, tensor] : tensors) {
+    const PickleRef ref = ref_of(file, name);
+    const Tensor got = read_tensors(file, std::span(&ref, 1)).front();
+    EXPECT_EQ(got.shape(), tensor.shape()) << name;
+    EXPECT_EQ(got.to_vector<float>(), tensor.to_vector<float>()) << name;
+  }
+  const std::string bytes = read_bytes(folder / "a.pt");
+  const std::string data(reinterpret_cast<const char*>(matrix.bytes()), matrix.byte_count());
+  EXPECT_EQ(bytes.find(data) % 64, 0u);
+  write_torch_file(folder / "b.pt", tensors);
+  EXPECT_TRUE(read_torch_file(folder / "b.pt").metadata.empty());
+  // Nothing but the two files stays.
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 2);
 }
 
 }  // namespace
