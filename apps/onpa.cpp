@@ -143,11 +143,35 @@ Verb add_eval(CLI::App& root, EvalArgs& a) {
   return {app, [&a] { return run_eval(a); }};
 }
 
+void add_clips(CLI::App& app, ClipArgs& a, const std::string& inputs) {
+  app.add_option("inputs", a.inputs, inputs);
+  app.add_option("--list", a.list, "file that names inputs, a line each; - for standard input");
+  app.add_option(
+         "--long", a.longer,
+         "clips over the model's length: windows, averaged; interpolate the time table; cut")
+      ->check(CLI::IsMember({"windows", "interpolate", "cut"}));
+  app.add_option("--window", a.window_seconds, "seconds of a window; default: the model's length")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--every", a.hop_seconds,
+                 "seconds between windows; default: 2.5 of 10 s, 5 of 20, 10 of 30")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--batch", a.batch, "windows of one pass; default: as many as fit well")
+      ->check(CLI::Range(1, 1 << 16));
+  app.add_option("--max-seconds", a.max_seconds, "refuse longer audio; default: any length")
+      ->check(CLI::PositiveNumber);
+}
+
 Verb add_predict(CLI::App& root, PredictArgs& a) {
   CLI::App* app = root.add_subcommand("predict", "Predictions for audio files or feature rows");
   app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
-  app->add_option("inputs", a.inputs, "audio files, folders of them, or CSV files")->required();
+  add_clips(*app, a.clips, "audio files, folders of them, @LIST, - for standard input; CSV files");
   app->add_flag("--json", a.json, "one JSON object a line");
+  app->add_flag("--csv", a.csv, "a CSV with a column for each output");
+  app->add_option("--npy", a.npy, ".npy file to write as well: float32 (inputs, outputs)");
+  app->add_option("--top", a.top, "show the K highest outputs, with names where they are known")
+      ->check(CLI::Range(1, 1 << 20));
+  app->add_option("--classes", a.classes,
+                  "file of class names, one a line; default: AudioSet's for 527 outputs");
   add_compute(*app, a.compute);
   return {app, [&a] { return run_predict(a); }};
 }
@@ -155,8 +179,14 @@ Verb add_predict(CLI::App& root, PredictArgs& a) {
 Verb add_embed(CLI::App& root, EmbedArgs& a) {
   CLI::App* app = root.add_subcommand("embed", "Features of audio files for other tools");
   app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
-  app->add_option("inputs", a.inputs, "audio files or folders of them")->required();
-  app->add_option("--out", a.out, ".npy file to write: float32 (inputs, width)")->required();
+  add_clips(*app, a.clips, "audio files, folders of them, @LIST, - for standard input");
+  app->add_option("--out", a.out, ".npy file to write: float32 (inputs, numbers)")->required();
+  app->add_option("--mode", a.mode, "features; logits; all: logits, then features")
+      ->check(CLI::IsMember({"features", "logits", "all"}));
+  app->add_flag("--timestamps", a.timestamps,
+                "embeddings of 160 ms every 50 ms (or --every), with their times in a CSV beside");
+  app->add_option("--layout", a.layout, "of timestamp embeddings")
+      ->check(CLI::IsMember(timestamp_layouts()));
   add_compute(*app, a.compute);
   return {app, [&a] { return run_embed(a); }};
 }

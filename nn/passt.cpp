@@ -248,7 +248,8 @@ Passt::Output Passt::forward_grid(const Tensor& mel, const ops::PatchGrid& grid)
   return forward_tokens(tokens(mel, grid));
 }
 
-Tensor Passt::tokens(const Tensor& mel, const ops::PatchGrid& grid) const {
+Tensor Passt::tokens(const Tensor& mel, const ops::PatchGrid& grid,
+                     const Tensor& time_table) const {
   const Parts& p = *parts_;
   return ops::patch_tokens(mel,
                            {.weight = p.projection.weight,
@@ -257,7 +258,7 @@ Tensor Passt::tokens(const Tensor& mel, const ops::PatchGrid& grid) const {
                             .dist = *p.dist,
                             .prefix_pos = *p.prefix_pos,
                             .freq_pos = *p.freq_pos,
-                            .time_pos = *p.time_pos},
+                            .time_pos = time_table.defined() ? time_table : *p.time_pos},
                            grid);
 }
 

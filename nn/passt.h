@@ -82,7 +82,9 @@ class Passt : public Module {
   ops::PatchGrid whole_grid(std::int64_t frames) const;
   /// The two halves of forward_grid(): mel to the first block's input (B, 2 + kept, width), and
   /// that to the output, differentiable in `tokens` too. `block_inputs` gets every block's input.
-  Tensor tokens(const Tensor& mel, const ops::PatchGrid& grid) const;
+  /// With a `time_table` (1, width, 1, columns) that one is used in place of the model's.
+  Tensor tokens(const Tensor& mel, const ops::PatchGrid& grid,
+                const Tensor& time_table = Tensor()) const;
   Output forward_tokens(const Tensor& tokens, std::vector<Tensor>* block_inputs = nullptr) const;
   const Block& block(std::int64_t index) const;
   /// The patch projection (width, 1, patch_f, patch_t).

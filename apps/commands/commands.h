@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/inference/windows.h"
 #include "apps/support/compute_device.h"
 
 namespace onpa::apps {
@@ -57,17 +58,33 @@ struct EvalArgs {
   ComputeChoice compute = {.device = "auto"};
 };
 
+/// Clips to hear, and how those that are longer than the model's length are heard.
+struct ClipArgs {
+  std::vector<std::string> inputs;  // files, folders of them, @LIST, or - for standard input
+  std::string list;                 // file that names more of them, a line each; "" for none
+  std::string longer = "windows";   // windows | interpolate | cut
+  double window_seconds = 0, hop_seconds = 0;  // 0: the model's
+  std::int64_t batch = 0;                      // windows of one pass; 0: as many as fit well
+  double max_seconds = 0;                      // longer audio is refused; 0: any length
+};
+
 struct PredictArgs {
-  std::string model;                // run folder, checkpoint folder or safetensors file
-  std::vector<std::string> inputs;  // audio files, folders of them, or CSV files (dense)
-  bool json = false;
+  std::string model;  // run folder, checkpoint folder or file of weights
+  ClipArgs clips;     // inputs of a dense model are CSV files
+  bool json = false, csv = false;
+  std::string npy;       // file of predictions to write; "" for none
+  std::int64_t top = 0;  // classes to show, best first; 0: as the output has it
+  std::string classes;   // file of class names; "" for none
   ComputeChoice compute = {.device = "auto"};
 };
 
 struct EmbedArgs {
   std::string model;
-  std::vector<std::string> inputs;
-  std::string out;  // .npy, f32 (inputs, width)
+  ClipArgs clips;
+  std::string out;                // .npy, f32 (inputs, numbers), or (timestamps, numbers)
+  std::string mode = "features";  // features | logits | all: logits, then features
+  bool timestamps = false;
+  std::string layout = "base";  // of timestamp embeddings: base | base2level | base2levelmel
   ComputeChoice compute = {.device = "auto"};
 };
 
@@ -114,6 +131,9 @@ struct ReportArgs {
   std::string study;  // study folder (study.json)
   std::string out;    // page to write; "" for report.html in the study folder
 };
+
+/// What a ClipArgs says of windows.
+WindowOptions window_options(const ClipArgs& args);
 
 /// Each verb returns an exit code and throws onpa::Error for a failure that a person can act on.
 /// Results go to stdout, logs and progress to stderr.

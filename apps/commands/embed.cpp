@@ -1,37 +1,94 @@
-#include <algorithm>
+#include <fmt/format.h>
+
+#include <filesystem>
 
 #include "apps/commands/commands.h"
+#include "apps/inference/clip_source.h"
 #include "apps/inference/predictor.h"
+#include "apps/inference/windows.h"
 #include "apps/support/inputs.h"
 #include "apps/support/log.h"
-#include "audio/decode.h"
+#include "data/table.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 #include "tensor/io/npy.h"
 
 namespace onpa::apps {
+namespace {
+
+EmbeddingMode mode_of(const std::string& name) {
+  return name == "all"      ? EmbeddingMode::kAll
+         : name == "logits" ? EmbeddingMode::kLogits
+                            : EmbeddingMode::kFeatures;
+}
+
+std::int64_t write_scenes(ClipModel& model, const ModelCard& card, const EmbedArgs& args,
+                          const std::vector<std::string>& inputs) {
+  const EmbeddingMode mode = mode_of(args.mode);
+  const std::int64_t width = model.width(mode);
+  {
+    const io::FaultScope faults(io::FileKind::kNpy);  // now, rather than after hours of work
+    io::require_room(args.out, inputs.size() * static_cast<std::size_t>(width) * sizeof(float));
+  }
+  return io::write_npy_rows(args.out, width, [&](const io::NpyRowSink& row) {
+    for (const std::string& input : inputs) {
+      const auto output = model.scene(open_clip(input, card, args.clips.max_seconds), input);
+      row(model.embedding(output, mode));
+    }
+  });
+}
+
+// The rows' times are beside them, in a CSV of the same name.
+std::int64_t write_timestamps(ClipModel& model, const ModelCard& card, const EmbedArgs& args,
+                              const std::vector<std::string>& inputs) {
+  const EmbeddingMode mode = mode_of(args.mode);
+  const auto levels = timestamp_levels(args.layout, card);
+  const double hop_seconds = args.clips.hop_seconds > 0 ? args.clips.hop_seconds : 0.05;
+  const auto hop = static_cast<std::int64_t>(hop_seconds * card.mel.rate_hz + 0.5);
+  const std::filesystem::path times = std::filesystem::path(args.out).replace_extension(".csv");
+  std::int64_t rows = 0;
+  io::write_file_atomic(times, [&](io::FileWriter& csv) {
+    csv.write(data::csv_line({"input", "ms"}));
+    rows = io::write_npy_rows(args.out, model.width(mode, levels), [&](const io::NpyRowSink& row) {
+      for (const std::string& input : inputs) {
+        const SampleSource source = open_clip(input, card, args.clips.max_seconds);
+        model.timestamps(source, input, levels, hop, mode,
+                         [&](double ms, std::span<const float> embedding) {
+                           row(embedding);
+                           csv.write(data::csv_line({input, fmt::format("{:.12g}", ms)}));
+                         });
+      }
+    });
+  });
+  return rows;
+}
+
+}  // namespace
 
 // Rows must match the inputs one to one, so a bad input ends the verb.
 int run_embed(const EmbedArgs& args) {
   Predictor model(args.model);
   if (!model.passt()) fail(ExitCode::kUsage, args.model, ": a dense model has no audio features");
-  model.compute_on(args.compute);
-  const std::vector<std::string> inputs = expand_inputs(args.inputs);
-  audio::DecodeOptions options;
-  options.rate_hz = model.card().mel.rate_hz;
-  const std::int64_t width = model.card().passt.width;
-  const Tensor out = Tensor::empty({static_cast<std::int64_t>(inputs.size()), width});
-  const io::FaultScope faults(io::FileKind::kNpy);
-  io::require_room(args.out, out.byte_count());  // now, rather than after hours of work
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    const audio::Clip clip = audio::decode_file(inputs[i], options);
-    const Predictor::Output output = model.predict(clip.samples, inputs[i]);
-    std::copy(output.features.begin(), output.features.end(),
-              out.data<float>() + static_cast<std::int64_t>(i) * width);
+  if (args.layout != "base" && !args.timestamps) {
+    fail(ExitCode::kUsage, "--layout ", args.layout,
+         " is one of timestamp embeddings: --timestamps");
   }
-  io::write_npy(args.out, out);
-  spdlog::info("{}: float32 ({}, {})", args.out, inputs.size(), width);
+  if (args.timestamps && args.clips.window_seconds > 0) {
+    fail(ExitCode::kUsage, "--window is that of long clips; timestamp embeddings have --layout");
+  }
+  model.compute_on(args.compute);
+  const std::vector<std::string> inputs = expand_inputs(args.clips.inputs, args.clips.list);
+  WindowOptions options = window_options(args.clips);
+  if (args.timestamps) options.hop_seconds = 0;
+  ClipModel clips(*model.passt(), model.card(), options);
+  const std::int64_t rows = args.timestamps ? write_timestamps(clips, model.card(), args, inputs)
+                                            : write_scenes(clips, model.card(), args, inputs);
+  const EmbeddingMode mode = mode_of(args.mode);
+  const std::int64_t width = args.timestamps
+                                 ? clips.width(mode, timestamp_levels(args.layout, model.card()))
+                                 : clips.width(mode);
+  spdlog::info("{}: float32 ({}, {})", args.out, rows, width);
   return 0;
 }
 

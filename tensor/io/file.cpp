@@ -79,6 +79,19 @@ void FileWriter::write(const void* data, std::size_t bytes) {
   }
 }
 
+void FileWriter::rewrite_start(const std::string& text) {
+  ONPA_CHECK(!tap_ && text.size() <= bytes_written_, "rewrite_start: ", text.size(), " bytes of ",
+             bytes_written_);
+  for (std::size_t at = 0; at < text.size();) {
+    const ssize_t done = fault_point() ? ::pwrite(descriptor_, text.data() + at, text.size() - at,
+                                                  static_cast<off_t>(at))
+                                       : -1;
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) fail_errno(ExitCode::kIo, "write", shown_);
+    at += static_cast<std::size_t>(done);
+  }
+}
+
 void FileWriter::reserve(std::uint64_t bytes) {
   if (bytes == 0) return;
   // Not every file system can reserve; there the writes will tell.

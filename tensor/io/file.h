@@ -29,6 +29,8 @@ class FileWriter {
   /// Throws Error (kIo), as does finish(), naming file and cause ("No space left on device").
   void write(const void* data, std::size_t bytes);
   void write(const std::string& text) { write(text.data(), text.size()); }
+  /// Replaces the first bytes, which have been written and no tap may have seen.
+  void rewrite_start(const std::string& text);
   /// Takes room on the disk for a file of `bytes` in all, where the file system can.
   void reserve(std::uint64_t bytes);
   /// Syncs (if `durable`) and closes.

@@ -1,5 +1,6 @@
 #include "tensor/io/npy.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -167,6 +168,25 @@ std::string read_header_text(const FileHandle& file, const std::string& path) {
   return text;
 }
 
+// Magic, version and dictionary, padded so that the data are aligned and to `least` bytes.
+std::string npy_header(const char* type, std::span<const std::int64_t> extents,
+                       std::size_t least = 0) {
+  std::string text = std::string("{'descr': '") + type + "', 'fortran_order': False, 'shape': (";
+  for (const std::int64_t extent : extents) text += std::to_string(extent) + ", ";
+  // A tuple of one keeps its comma; the others are written as Python prints them.
+  if (extents.size() > 1) text.resize(text.size() - 2);
+  if (extents.size() == 1) text.pop_back();
+  text += "), }";
+  const std::size_t start = kMagic.size() + 4;
+  const std::size_t bytes = std::max(start + text.size() + 1, least);
+  const std::size_t total = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  text.append(total - start - text.size() - 1, ' ').push_back('\n');
+  std::string header(kMagic);
+  header +=
+      {'\x01', '\x00', static_cast<char>(text.size() & 255), static_cast<char>(text.size() >> 8)};
+  return header + text;
+}
+
 }  // namespace
 
 void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
@@ -176,23 +196,40 @@ void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
   }
   ONPA_CHECK(tensor.defined() && type != nullptr, "npy: tensor of ", name_of(tensor.dtype()),
              ", want f32, f64, i32 or i64");
-  std::string text = std::string("{'descr': '") + type + "', 'fortran_order': False, 'shape': (";
-  for (const std::int64_t extent : tensor.shape().extents()) text += std::to_string(extent) + ", ";
-  // A tuple of one keeps its comma; the others are written as Python prints them.
-  if (tensor.shape().rank() > 1) text.resize(text.size() - 2);
-  if (tensor.shape().rank() == 1) text.pop_back();
-  text += "), }";
-  const std::size_t start = kMagic.size() + 4;
-  const std::size_t total = (start + text.size() + 1 + kAlignment - 1) / kAlignment * kAlignment;
-  text.append(total - start - text.size() - 1, ' ').push_back('\n');
-  std::string header(kMagic);
-  header +=
-      {'\x01', '\x00', static_cast<char>(text.size() & 255), static_cast<char>(text.size() >> 8)};
   const FaultScope faults(FileKind::kNpy);
   write_file_atomic(path, [&](FileWriter& file) {
-    file.write(header + text);
+    file.write(npy_header(type, tensor.shape().extents()));
     file.write(tensor.bytes(), tensor.byte_count());
   });
+}
+
+std::int64_t write_npy_rows(const std::filesystem::path& path, std::int64_t width,
+                            const std::function<void(const NpyRowSink&)>& fill) {
+  constexpr std::size_t kHeaderBytes = 128;  // room for any number of rows
+  std::int64_t rows = 0;
+  const FaultScope faults(FileKind::kNpy);
+  write_file_atomic(path, [&](FileWriter& file) {
+    const auto header = [&] {
+      const std::int64_t extents[] = {rows, width};
+      return npy_header("<f4", extents, kHeaderBytes);
+    };
+    file.write(header());
+    std::vector<float> block;
+    const auto flush = [&] {
+      file.write(block.data(), block.size() * sizeof(float));
+      block.clear();
+    };
+    fill([&](std::span<const float> row) {
+      ONPA_CHECK(std::ssize(row) == width, "npy: a row of ", row.size(), ", want ", width);
+      constexpr std::size_t kBlock = 1 << 16;
+      block.insert(block.end(), row.begin(), row.end());
+      ++rows;
+      if (block.size() >= kBlock) flush();
+    });
+    flush();
+    file.rewrite_start(header());
+  });
+  return rows;
 }
 
 Tensor read_npy(const std::filesystem::path& path) {
