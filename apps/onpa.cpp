@@ -34,6 +34,7 @@ struct AllArgs {
   EvalArgs eval;
   PredictArgs predict;
   EmbedArgs embed;
+  ConvertArgs convert;
   MelArgs mel;
   InspectArgs inspect;
   BenchArgs bench;
@@ -66,6 +67,15 @@ void add_compute(CLI::App& app, ComputeChoice& compute) {
   app.add_option("--precision", compute.precision,
                  "of a GPU: f32, bf16, or auto (bf16 for audio, f32 for features)")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}));
+}
+
+void add_weights(CLI::App& app, WeightsChoice& weights) {
+  app.add_option("--set", weights.set,
+                 "of a file with several sets of weights: net, net_swa, model, ...; default: the "
+                 "averaged ones");
+  app.add_option("--hop", weights.hop,
+                 "samples between frames, where a file of weights leaves that open; 0: as it says")
+      ->check(CLI::Range(0, 10000));
 }
 
 Verb add_prepare(CLI::App& root, PrepareArgs& a) {
@@ -163,7 +173,9 @@ void add_clips(CLI::App& app, ClipArgs& a, const std::string& inputs) {
 
 Verb add_predict(CLI::App& root, PredictArgs& a) {
   CLI::App* app = root.add_subcommand("predict", "Predictions for audio files or feature rows");
-  app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
+  app->add_option("--model", a.model, "run, checkpoint or file of weights (safetensors, .pt)")
+      ->required();
+  add_weights(*app, a.weights);
   add_clips(*app, a.clips, "audio files, folders of them, @LIST, - for standard input; CSV files");
   app->add_flag("--json", a.json, "one JSON object a line");
   app->add_flag("--csv", a.csv, "a CSV with a column for each output");
@@ -178,7 +190,9 @@ Verb add_predict(CLI::App& root, PredictArgs& a) {
 
 Verb add_embed(CLI::App& root, EmbedArgs& a) {
   CLI::App* app = root.add_subcommand("embed", "Features of audio files for other tools");
-  app->add_option("--model", a.model, "run, checkpoint or safetensors file")->required();
+  app->add_option("--model", a.model, "run, checkpoint or file of weights (safetensors, .pt)")
+      ->required();
+  add_weights(*app, a.weights);
   add_clips(*app, a.clips, "audio files, folders of them, @LIST, - for standard input");
   app->add_option("--out", a.out, ".npy file to write: float32 (inputs, numbers)")->required();
   app->add_option("--mode", a.mode, "features; logits; all: logits, then features")
@@ -189,6 +203,16 @@ Verb add_embed(CLI::App& root, EmbedArgs& a) {
       ->check(CLI::IsMember(timestamp_layouts()));
   add_compute(*app, a.compute);
   return {app, [&a] { return run_embed(a); }};
+}
+
+Verb add_convert(CLI::App& root, ConvertArgs& a) {
+  CLI::App* app = root.add_subcommand(
+      "convert", "Weights as safetensors, or as a .pt file that torch.load reads");
+  app->add_option("model", a.model, "run, checkpoint or file of weights (safetensors, .pt)")
+      ->required();
+  app->add_option("out", a.out, "file to write: NAME.safetensors, NAME.pt or NAME.pth")->required();
+  add_weights(*app, a.weights);
+  return {app, [&a] { return run_convert(a); }};
 }
 
 Verb add_mel(CLI::App& root, MelArgs& a) {
@@ -203,6 +227,7 @@ Verb add_inspect(CLI::App& root, InspectArgs& a) {
   CLI::App* app = root.add_subcommand("inspect", "What a model, run, checkpoint or data set holds");
   app->add_option("path", a.path, "file, folder, a preset's name (passt-s, ...), or \"settings\"")
       ->required();
+  add_weights(*app, a.weights);
   app->add_flag("--memory", a.memory, "device memory of a preset's training step; needs no GPU");
   app->add_option("--batch", a.batch, "with --memory: clips")->check(CLI::Range(1, 1 << 20));
   app->add_option("--seconds", a.seconds, "with --memory: length of a clip")
@@ -368,10 +393,13 @@ int run(int argc, char** argv) {
   root.require_subcommand(1);
   root.option_defaults()->always_capture_default();
   const std::vector<Verb> verbs = {
-      add_prepare(root, args.prepare), add_train(root, args.train),   add_eval(root, args.eval),
-      add_predict(root, args.predict), add_embed(root, args.embed),   add_mel(root, args.mel),
-      add_inspect(root, args.inspect), add_bench(root, args.bench),   add_env(root, args.env),
-      add_demo(root, args.demo),       add_report(root, args.report), add_study(root, args.study),
+      add_prepare(root, args.prepare), add_train(root, args.train),
+      add_eval(root, args.eval),       add_predict(root, args.predict),
+      add_embed(root, args.embed),     add_convert(root, args.convert),
+      add_mel(root, args.mel),         add_inspect(root, args.inspect),
+      add_bench(root, args.bench),     add_env(root, args.env),
+      add_demo(root, args.demo),       add_report(root, args.report),
+      add_study(root, args.study),
   };
   if (const std::string message = unknown_verb(verbs, argc, argv); !message.empty()) {
     return usage_error(message);

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <optional>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "kernels/error.h"
 #include "tensor/io/byte_input.h"
 #include "tensor/io/torch_file.h"
+#include "tensor/io/torch_legacy.h"
 
 namespace onpa::nn {
 namespace {
@@ -19,6 +21,7 @@ using Kind = PickleValue::Kind;
 constexpr std::size_t kHeadBytes = 512;
 constexpr std::size_t kNamesShown = 6;
 constexpr std::size_t kMostNameBytes = 512;
+constexpr std::size_t kMostSets = 64;
 
 std::string listed(const std::vector<std::string>& names) {
   std::string out;
@@ -33,7 +36,7 @@ std::string listed(const std::vector<std::string>& names) {
 
 // --- what a file is, by its first bytes ---
 
-enum class Content { kZip, kOldTorch, kSafetensors, kUnknown };
+enum class Content { kTorch, kSafetensors, kUnknown };
 
 struct Known {
   std::string_view start;
@@ -58,9 +61,9 @@ Content content_of(const io::ByteInput& input) {
       fail(ExitCode::kBadCheckpoint, input.name(), ": ", known.message);
     }
   }
-  if (head.starts_with("PK\3\4") || head.starts_with("PK\5\6")) return Content::kZip;
+  if (head.starts_with("PK\3\4") || head.starts_with("PK\5\6")) return Content::kTorch;
+  if (io::is_torch_legacy(input)) return Content::kTorch;
   if (head.size() > 8 && head[8] == '{') return Content::kSafetensors;
-  if (head.starts_with("\x80\x02")) return Content::kOldTorch;
   return Content::kUnknown;
 }
 
@@ -120,8 +123,10 @@ class Reader {
     return out;
   }
 
-  bool has_tensors(const PickleValue& dict) const {
-    if (dict.kind != Kind::kDict) return false;
+  // Looks at each dict once: a file can name one as often as it likes.
+  bool has_tensors(PickleRef ref) {
+    const PickleValue& dict = file_.content[ref];
+    if (dict.kind != Kind::kDict || !looked_at_.insert(ref).second) return false;
     for (std::size_t i = 1; i < dict.items.size(); i += 2) {
       if (file_.content[dict.items[i]].kind == Kind::kTensor) return true;
     }
@@ -134,13 +139,13 @@ class Reader {
       refuse("holds ", io::describe(top), ", want a dict of weights; save model.state_dict()",
              top.kind == Kind::kOpaque ? " in place of the whole object" : "");
     }
-    const bool plain = has_tensors(top);
+    const bool plain = has_tensors(file_.content.root);
     if (plain) add_state(top, "");
     for (std::size_t i = 0; i + 1 < top.items.size(); i += 2) {
       const PickleValue& key = file_.content[top.items[i]];
       const PickleValue& value = file_.content[top.items[i + 1]];
       if (value.kind == Kind::kTensor && plain) continue;
-      if (key.kind == Kind::kString && has_tensors(value)) {
+      if (key.kind == Kind::kString && has_tensors(top.items[i + 1])) {
         add_state(value, key.text == "state_dict" ? "" : key.text);
       } else {
         out_.others.push_back(key.kind == Kind::kString ? key.text : io::describe(key));
@@ -195,7 +200,10 @@ class Reader {
   void add(const std::string& set, const std::string& name, PickleRef ref) {
     auto found = std::find_if(sets_.begin(), sets_.end(),
                               [&](const Set& known) { return known.name == set; });
-    if (found == sets_.end()) found = sets_.insert(sets_.end(), {set, {}});
+    if (found == sets_.end()) {
+      if (sets_.size() == kMostSets) refuse("more than ", kMostSets, " sets of weights");
+      found = sets_.insert(sets_.end(), {set, {}});
+    }
     found->tensors.emplace_back(name, ref);
   }
 
@@ -234,6 +242,7 @@ class Reader {
   const io::TorchFile& file_;
   WeightsFile& out_;
   std::vector<Set> sets_;
+  std::unordered_set<PickleRef> looked_at_;
 };
 
 WeightsFile from_torch(const io::TorchFile& file, const std::string& set) {
@@ -278,13 +287,10 @@ WeightsFile read_weights(const std::filesystem::path& path, const std::string& s
     content = content_of(input);
   }
   switch (content) {
-    case Content::kZip:
+    case Content::kTorch:
       return from_torch(io::read_torch_file(path), set);
     case Content::kSafetensors:
       return from_safetensors(path, set);
-    case Content::kOldTorch:
-      fail(ExitCode::kBadCheckpoint, path.string(),
-           ": the format of torch.save before 1.6; load it in Python and save it again");
     case Content::kUnknown:
       break;
   }

@@ -16,7 +16,7 @@ struct WeightsFile {
   io::NamedTensors tensors;  // f32, in the order of the file; names without "net.", "module.", ...
   std::map<std::string, std::string> metadata = {};  // of a safetensors file, or a .pt of onpa
   std::filesystem::path source = {};                 // the file, or a checkpoint's folder
-  std::string container = {};          // "safetensors", "torch zip"; of a checkpoint "checkpoint"
+  std::string container = {};          // "safetensors", "torch zip", "checkpoint", ...
   std::string set = {};                // which weights of the file; "" has no name
   std::vector<std::string> sets = {};  // all that it has
   std::string precision = {};  // as the file stores them: "f32", "f16", "bf16", "f64" or "mixed"

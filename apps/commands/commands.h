@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/inference/model_card.h"
 #include "apps/inference/windows.h"
 #include "apps/support/compute_device.h"
 
@@ -75,17 +76,25 @@ struct PredictArgs {
   std::string npy;       // file of predictions to write; "" for none
   std::int64_t top = 0;  // classes to show, best first; 0: as the output has it
   std::string classes;   // file of class names; "" for none
+  WeightsChoice weights = {};
   ComputeChoice compute = {.device = "auto"};
 };
 
 struct EmbedArgs {
   std::string model;
+  WeightsChoice weights = {};
   ClipArgs clips;
   std::string out;                // .npy, f32 (inputs, numbers), or (timestamps, numbers)
   std::string mode = "features";  // features | logits | all: logits, then features
   bool timestamps = false;
   std::string layout = "base";  // of timestamp embeddings: base | base2level | base2levelmel
   ComputeChoice compute = {.device = "auto"};
+};
+
+struct ConvertArgs {
+  std::string model;  // run folder, checkpoint folder or file of weights
+  std::string out;    // .safetensors, .pt or .pth
+  WeightsChoice weights = {};
 };
 
 struct MelArgs {
@@ -95,8 +104,9 @@ struct MelArgs {
 };
 
 struct InspectArgs {
-  // safetensors file, checkpoint, run or data set folder, a preset's name, or "settings"
+  // file of weights, checkpoint, run or data set folder, a preset's name, or "settings"
   std::string path;
+  WeightsChoice weights = {};
   bool memory = false;  // of a training step of the preset on a GPU, planned without one
   std::int64_t batch = 8;
   double seconds = 30;
@@ -144,6 +154,7 @@ int run_train_ranks(const TrainArgs& args);
 int run_eval(const EvalArgs& args);
 int run_predict(const PredictArgs& args);
 int run_embed(const EmbedArgs& args);
+int run_convert(const ConvertArgs& args);
 int run_mel(const MelArgs& args);
 int run_inspect(const InspectArgs& args);
 int run_bench(const BenchArgs& args);

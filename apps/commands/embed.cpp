@@ -68,7 +68,7 @@ std::int64_t write_timestamps(ClipModel& model, const ModelCard& card, const Emb
 
 // Rows must match the inputs one to one, so a bad input ends the verb.
 int run_embed(const EmbedArgs& args) {
-  Predictor model(args.model);
+  Predictor model(args.model, args.weights);
   if (!model.passt()) fail(ExitCode::kUsage, args.model, ": a dense model has no audio features");
   if (args.layout != "base" && !args.timestamps) {
     fail(ExitCode::kUsage, "--layout ", args.layout,

@@ -11,7 +11,11 @@
 #include "apps/training/train_state.h"
 #include "data/dataset.h"
 #include "kernels/error.h"
+#include "nn/adapt.h"
 #include "nn/passt.h"
+#include "nn/passt_io.h"
+#include "nn/weights_file.h"
+#include "tensor/io/pickle.h"
 
 namespace onpa::apps {
 namespace {
@@ -42,18 +46,80 @@ void inspect_preset(const std::string& name) {
   fmt::print("parameters: {}\n", model.parameter_count());
 }
 
-void inspect_file(const fs::path& path) {
-  const io::SafetensorsFile file = io::read_safetensors(path);
+// The preset of these sizes and this front end, "" if there is none.
+std::string variant_of(const ModelCard& card) {
+  const auto sizes = [](nn::PasstConfig c) {
+    c.outputs = 1;
+    c.head_dist = true;
+    return nn::passt_metadata(c);
+  };
+  for (const std::string& name : nn::PasstConfig::preset_names()) {
+    if (sizes(nn::PasstConfig::preset(name)) == sizes(card.passt) &&
+        nn::preset_input(name).hop_samples == card.mel.hop_samples) {
+      return name;
+    }
+  }
+  return "";
+}
+
+void print_card(const ModelCard& card) {
+  const std::string variant = variant_of(card);
+  fmt::print("variant: {}\n", variant.empty() ? "none of the presets" : variant);
+  fmt::print("front end: {} Hz, {} samples between frames (hop), ", card.mel.rate_hz,
+             card.mel.hop_samples);
+  if (card.seconds > 0) {
+    fmt::print("clips of {:g} s\n", card.seconds);
+  } else {
+    fmt::print("clips of any length\n");
+  }
+}
+
+// What the weights are, or why they are none of a model.
+void print_kind(const nn::WeightsFile& weights, int hop) {
+  try {
+    const ModelCard card =
+        ModelCard::read({weights.tensors, weights.metadata, {}}, weights.source.string(), hop);
+    if (card.kind != "passt") return;
+    print_passt(card.passt);
+    print_card(card);
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kConfig) {  // all but the front end is known
+      print_passt(nn::infer_passt_config({weights.tensors, weights.metadata, {}}));
+      fmt::print("front end: not known: {}\n", error.what());
+    } else if (nn::is_deit(weights.tensors)) {
+      fmt::print("an image transformer (DeiT), which a training can start from: --init-from\n");
+    } else {
+      fmt::print("not a model's weights: {}\n", error.what());
+    }
+  }
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 12;
+  std::string out;
+  for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i) {
+    out += (i ? ", " : "") + io::shown_text(names[i]);
+  }
+  return names.size() > kMost ? fmt::format("{} and {} more", out, names.size() - kMost) : out;
+}
+
+void inspect_file(const fs::path& path, const WeightsChoice& choice) {
+  const nn::WeightsFile weights = nn::read_weights(path, choice.set);
+  fmt::print("file: {} ({})\n", path.string(), weights.container);
+  if (weights.sets.size() > 1 || !weights.set.empty()) {
+    fmt::print("weights: {} (it has: {}; --set chooses)\n", nn::set_label(weights.set),
+               nn::set_labels(weights));
+  }
+  fmt::print("stored as: {}\n", weights.precision);
+  if (!weights.others.empty()) fmt::print("passed over: {}\n", joined(weights.others));
   std::int64_t total = 0;
-  for (const auto& [name, tensor] : file.tensors) {
+  for (const auto& [name, tensor] : weights.tensors) {
     print_tensor(name, tensor.shape(), name_of(tensor.dtype()));
     total += tensor.numel();
   }
-  fmt::print("tensors: {}, values: {}\n", file.tensors.size(), total);
-  for (const auto& [key, value] : file.metadata) fmt::print("{}: {}\n", key, value);
-  if (!file.metadata.contains("kind") && file.find("cls_token").defined()) {
-    print_passt(ModelCard::read(file, path.string()).passt);
-  }
+  fmt::print("tensors: {}, values: {}\n", weights.tensors.size(), total);
+  for (const auto& [key, value] : weights.metadata) fmt::print("{}: {}\n", key, value);
+  print_kind(weights, choice.hop);
 }
 
 void inspect_checkpoint(const fs::path& folder) {
@@ -126,7 +192,7 @@ int run_inspect(const InspectArgs& args) {
     }
     inspect_preset(args.path);
   } else if (!fs::is_directory(path)) {
-    inspect_file(path);
+    inspect_file(path, args.weights);
   } else if (fs::exists(path / "tracks.csv")) {
     inspect_data(path);
   } else {

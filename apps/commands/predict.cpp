@@ -152,7 +152,7 @@ WindowOptions window_options(const ClipArgs& args) {
 
 // A bad input does not cost the others: it is reported, and the exit code tells at the end.
 int run_predict(const PredictArgs& args) {
-  Predictor model(args.model);
+  Predictor model(args.model, args.weights);
   const std::vector<std::string> inputs = expand_inputs(args.clips.inputs, args.clips.list);
   for (const std::string& path : inputs) check_kind(model, path);
   model.compute_on(args.compute);

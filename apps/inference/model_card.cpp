@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "apps/support/log.h"
 #include "data/table.h"
 #include "kernels/error.h"
 #include "nn/passt_io.h"
@@ -103,6 +105,59 @@ void read_dense(const Reader& reader, const io::SafetensorsFile& file, const std
   card.dense.outputs = last.size(0);
 }
 
+// Inputs that published time tables were made for, in frames; table = frames / stride.
+struct PublishedInput {
+  std::int64_t frames;
+  int hop_samples;
+  double seconds;
+  const char* in_name;  // what tells it from another of as many frames
+};
+constexpr PublishedInput kPublished[] = {
+    {998, 320, 10, ""},  {2000, 320, 20, "20sec"}, {2000, 160, 10, "hop160"},
+    {3000, 320, 30, ""}, {3200, 100, 10, ""},
+};
+
+std::vector<PublishedInput> inputs_of(const nn::PasstConfig& passt) {
+  std::vector<PublishedInput> out;
+  for (const PublishedInput& input : kPublished) {
+    if (input.frames / passt.stride_t == passt.table_t) out.push_back(input);
+  }
+  return out;
+}
+
+// The front end that a bare file's table was made for. Shapes do not say how far apart the frames
+// are, and a wrong hop gives wrong results without any sign of it.
+void choose_input(ModelCard& card, const std::string& name, int hop) {
+  const std::vector<PublishedInput> fitting = inputs_of(card.passt);
+  const auto take = [&](const PublishedInput& input) {
+    card.mel.hop_samples = input.hop_samples;
+    card.seconds = input.seconds;
+  };
+  if (hop != 0) {
+    card.mel.hop_samples = hop;
+    for (const PublishedInput& input : fitting) {
+      if (input.hop_samples == hop) card.seconds = input.seconds;
+    }
+    return;
+  }
+  if (fitting.size() == 1) take(fitting.front());
+  if (fitting.size() < 2) return;
+  const std::string file = std::filesystem::path(name).filename().string();
+  std::vector<PublishedInput> named;
+  for (const PublishedInput& input : fitting) {
+    if (file.find(input.in_name) != std::string::npos) named.push_back(input);
+  }
+  if (named.size() == 1) {
+    take(named.front());
+    spdlog::info("{}: {} columns of time fit hop 320 (20 s) and hop 160 (10 s); hop {} by its name",
+                 name, card.passt.table_t, card.mel.hop_samples);
+    return;
+  }
+  fail(ExitCode::kConfig, name, ": its ", card.passt.table_t,
+       " columns of time are of 20-s clips at hop 320 or of 10-s clips at hop 160, and nothing in "
+       "the file says which; give --hop 320 or --hop 160");
+}
+
 nn::PasstConfig read_passt(const io::SafetensorsFile& file, const std::string& name) {
   try {
     return nn::infer_passt_config(file);
@@ -132,13 +187,14 @@ std::map<std::string, std::string> ModelCard::metadata() const {
   return out;
 }
 
-ModelCard ModelCard::read(const io::SafetensorsFile& file, const std::string& name) {
+ModelCard ModelCard::read(const io::SafetensorsFile& file, const std::string& name, int hop) {
   ModelCard card;
   const Reader reader(file.metadata, name);
   if (!file.metadata.contains("kind")) {
     card.kind = "passt";
     card.passt = read_passt(file, name);
     card.mel.mels = static_cast<int>(card.passt.mels);
+    choose_input(card, name, hop);
     return card;
   }
   card.kind = reader.text("kind");
@@ -150,6 +206,10 @@ ModelCard ModelCard::read(const io::SafetensorsFile& file, const std::string& na
     card.passt = read_passt(file, name);
     card.mel = read_mel(reader);
     card.seconds = reader.number("audio.seconds");
+    if (hop != 0 && hop != card.mel.hop_samples) {
+      fail(ExitCode::kConfig, name, ": made for hop ", card.mel.hop_samples, "; leave --hop ", hop,
+           " out");
+    }
   } else {
     reader.bad("kind", "passt or dense");
   }

@@ -13,8 +13,15 @@
 
 namespace onpa::apps {
 
+/// What a person decides where a file of weights leaves it open.
+struct WeightsChoice {
+  std::string set;  // which of several sets of weights (nn::read_weights); "" for the default
+  int hop = 0;      // samples between the front end's frames; 0: as the file or its shapes say
+};
+
 /// Written as the metadata of model.safetensors. A bare PaSST file has none: its card has the
-/// architecture that the shapes show and the front end of the public code.
+/// architecture that the shapes show and the front end of the public code, with the hop and clip
+/// length that the time table was published for.
 struct ModelCard {
   std::string kind;  // "passt" or "dense"
   // prediction = logit * target_std + target_mean, in the units of Track::target; a bare file's
@@ -30,8 +37,10 @@ struct ModelCard {
   data::Scaler features;
 
   std::map<std::string, std::string> metadata() const;
-  /// Throws Error (kBadCheckpoint) naming `name` and the entry that is missing or wrong.
-  static ModelCard read(const io::SafetensorsFile& file, const std::string& name);
+  /// Throws Error: kBadCheckpoint naming `name` and the entry that is missing or wrong; kConfig if
+  /// `hop` (see WeightsChoice) contradicts the file, or is needed: a bare file whose table fits two
+  /// hops, and whose name does not say which.
+  static ModelCard read(const io::SafetensorsFile& file, const std::string& name, int hop = 0);
 };
 
 }  // namespace onpa::apps

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "apps/study/prepare.h"
 #include "apps/support/log.h"
@@ -17,14 +18,20 @@ namespace {
 namespace fs = std::filesystem;
 
 // The averaged weights of a checkpoint if it has any.
-io::SafetensorsFile weights_of(const nn::CheckpointContent& content, const fs::path& folder) {
+nn::WeightsFile weights_of(const nn::CheckpointContent& content, const fs::path& folder) {
   const char* name = content.tensors.contains("swa") ? "swa" : "model";
   const auto tensors = content.tensors.find(name);
   const auto metadata = content.metadata.find(name);
   if (tensors == content.tensors.end() || metadata == content.metadata.end()) {
     fail(ExitCode::kBadCheckpoint, folder.string(), ": no ", name, ".safetensors");
   }
-  return {tensors->second, metadata->second, {}};
+  nn::WeightsFile out{.tensors = tensors->second, .metadata = metadata->second};
+  out.source = folder;
+  out.container = "checkpoint";
+  out.set = name;
+  out.sets = {name};
+  out.precision = "f32";
+  return out;
 }
 
 Predictor::Output output_of(const ModelCard& card, std::span<const float> logits) {
@@ -51,23 +58,35 @@ nn::FoundCheckpoint open_checkpoint(const fs::path& folder) {
   return *std::move(found);
 }
 
-Predictor::Predictor(const fs::path& path) : source_(path) {
+nn::WeightsFile open_weights(const fs::path& path, const WeightsChoice& choice) {
   if (!fs::exists(path)) fail(ExitCode::kInputMissing, path.string(), ": no such model");
   if (!fs::is_directory(path)) {
-    load(io::read_safetensors(path));
-    return;
+    nn::WeightsFile weights = nn::read_weights(path, choice.set);
+    if (weights.sets.size() > 1) {
+      spdlog::info("{}: weights {} of {}; --set chooses", path.string(), nn::set_label(weights.set),
+                   nn::set_labels(weights));
+    }
+    return weights;
+  }
+  if (!choice.set.empty() || choice.hop != 0) {
+    fail(ExitCode::kUsage, path.string(),
+         ": --set and --hop are for files of weights; a run or checkpoint says itself what it is");
   }
   const nn::FoundCheckpoint found = open_checkpoint(path);
-  source_ = found.folder;
-  load(weights_of(found.content, found.folder));
+  return weights_of(found.content, found.folder);
 }
 
-Predictor::Predictor(const nn::FoundCheckpoint& checkpoint) : source_(checkpoint.folder) {
+Predictor::Predictor(const fs::path& path, const WeightsChoice& choice) {
+  load(open_weights(path, choice), choice.hop);
+}
+
+Predictor::Predictor(const nn::FoundCheckpoint& checkpoint) {
   load(weights_of(checkpoint.content, checkpoint.folder));
 }
 
-void Predictor::load(const io::SafetensorsFile& file) {
-  card_ = ModelCard::read(file, source_.string());
+void Predictor::load(const nn::WeightsFile& weights, int hop) {
+  source_ = weights.source;
+  card_ = ModelCard::read({weights.tensors, weights.metadata, {}}, source_.string(), hop);
   nn::Module* module = nullptr;
   if (card_.kind == "passt") {
     module = (passt_ = std::make_unique<nn::Passt>(card_.passt)).get();
@@ -75,7 +94,7 @@ void Predictor::load(const io::SafetensorsFile& file) {
     module = (dense_ = std::make_unique<nn::Dense>(card_.dense)).get();
   }
   try {
-    nn::load_parameters(*module, file.tensors);
+    nn::load_parameters(*module, weights.tensors);
   } catch (const Error& error) {
     fail(error.code(), source_.string(), ": ", error.what());
   }

@@ -12,15 +12,23 @@
 #include "apps/support/compute_device.h"
 #include "data/table.h"
 #include "nn/checkpoint.h"
+#include "nn/weights_file.h"
 
 namespace onpa::apps {
 
+/// The weights that `path` names: of a run folder (its newest valid checkpoint) or a checkpoint
+/// folder, its averaged weights if there are any; else nn::read_weights(). Logs which of several
+/// sets it takes. Throws as Predictor's constructor.
+nn::WeightsFile open_weights(const std::filesystem::path& path, const WeightsChoice& choice);
+
 class Predictor {
  public:
-  /// Opens a run folder (its newest valid checkpoint), a checkpoint folder or a safetensors file;
-  /// of a run or checkpoint the averaged weights if there are any. A PaSST file without metadata
-  /// gets its architecture from its shapes. Throws Error: kInputMissing, kBadCheckpoint.
-  explicit Predictor(const std::filesystem::path& path);
+  /// Opens a run folder (its newest valid checkpoint), a checkpoint folder or a file of weights
+  /// (nn::read_weights); of a run or checkpoint the averaged weights if there are any. A PaSST file
+  /// without metadata gets its architecture from its shapes. `choice` is for files of weights.
+  /// Throws Error: kInputMissing, kBadCheckpoint, kConfig (see ModelCard::read), kUsage for a
+  /// choice where there is none.
+  explicit Predictor(const std::filesystem::path& path, const WeightsChoice& choice = {});
   explicit Predictor(const nn::FoundCheckpoint& checkpoint);
   ~Predictor();
   Predictor(const Predictor&) = delete;
@@ -50,7 +58,7 @@ class Predictor {
   std::vector<Output> predict(const data::Table& table);
 
  private:
-  void load(const io::SafetensorsFile& file);
+  void load(const nn::WeightsFile& weights, int hop = 0);
 
   std::filesystem::path source_;
   ModelCard card_;

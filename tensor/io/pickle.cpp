@@ -15,6 +15,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
+constexpr std::size_t kMostAxes = 64;  // as in torch
+
 class Machine {
  public:
   Machine(std::span<const std::byte> bytes, const PickleLimits& limits)
@@ -200,7 +202,11 @@ class Machine {
       refuse(shown_text(callable.text), " is no constructor");
     }
   }
+  // A long tuple that many tensors share would be walked again for each.
   void check_extents(const PickleValue& tuple) const {
+    if (tuple.items.size() > kMostAxes) {
+      refuse("a shape of ", tuple.items.size(), " axes, at most ", kMostAxes);
+    }
     for (const PickleRef item : tuple.items) {
       const PickleValue& value = out_.values[item];
       if (value.kind != Kind::kInt || value.integer < 0) {

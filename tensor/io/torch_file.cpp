@@ -10,6 +10,7 @@
 #include "tensor/io/half_types.h"
 #include "tensor/io/safetensors_header.h"
 #include "tensor/io/torch_file_write.h"
+#include "tensor/io/torch_legacy.h"
 #include "tensor/io/torch_zip.h"
 
 namespace onpa::io {
@@ -23,20 +24,21 @@ constexpr std::uint64_t kMostMetadataBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostExpansion = 4;
 __extension__ using Wide = __int128;
 
-// A storage that is kept open with the file under it.
-class OpenZip : public TorchStorages {
+// Storages with the file under them.
+template <class Container>
+class Open : public TorchStorages {
  public:
-  explicit OpenZip(std::unique_ptr<ByteInput> input) : input_(std::move(input)), zip_(*input_) {}
-  std::int64_t bytes(const std::string& key) const override { return zip_.bytes(key); }
+  explicit Open(std::unique_ptr<ByteInput> input) : input_(std::move(input)), container_(*input_) {}
+  std::int64_t bytes(const std::string& key) const override { return container_.bytes(key); }
   void read(const std::string& key, std::span<std::byte> out) const override {
-    zip_.read(key, out);
+    container_.read(key, out);
   }
-  std::uint64_t total_bytes() const override { return zip_.total_bytes(); }
-  const TorchZip& zip() const { return zip_; }
+  std::uint64_t total_bytes() const override { return container_.total_bytes(); }
+  const Container& container() const { return container_; }
 
  private:
   std::unique_ptr<ByteInput> input_;
-  TorchZip zip_;
+  Container container_;
 };
 
 template <class... Parts>
@@ -121,19 +123,33 @@ void check_all(const TorchFile& file) {
 
 TorchFile open_zip(std::unique_ptr<ByteInput> input) {
   TorchFile file{.name = input->name(), .container = "torch zip"};
-  const auto open = std::make_shared<const OpenZip>(std::move(input));
-  const std::vector<std::byte> pickle = open->zip().pickle(kMostPickleBytes);
-  const std::string metadata = open->zip().text(kTorchMetadataEntry, kMostMetadataBytes);
+  const auto open = std::make_shared<const Open<TorchZip>>(std::move(input));
+  const TorchZip& zip = open->container();
+  const std::vector<std::byte> pickle = zip.pickle(kMostPickleBytes);
+  const std::string metadata = zip.text(kTorchMetadataEntry, kMostMetadataBytes);
   try {
     file.content = parse_pickle(pickle);
     if (!metadata.empty()) file.metadata = parse_safetensors_header(metadata).metadata;
   } catch (const Error& error) {
     refuse(file, error.what());
   }
-  file.big_endian = open->zip().big_endian();
+  file.big_endian = zip.big_endian();
   file.storages = open;
   check_all(file);
   return file;
+}
+
+TorchFile open_legacy(std::unique_ptr<ByteInput> input) {
+  TorchFile file{.name = input->name(), .container = "torch before 1.6"};
+  const auto open = std::make_shared<const Open<TorchLegacy>>(std::move(input));
+  file.content = open->container().content();
+  file.storages = open;
+  check_all(file);
+  return file;
+}
+
+TorchFile open_any(std::unique_ptr<ByteInput> input) {
+  return is_torch_legacy(*input) ? open_legacy(std::move(input)) : open_zip(std::move(input));
 }
 
 void swap_bytes(std::span<std::byte> bytes, std::size_t width) {
@@ -189,11 +205,11 @@ void widen_into(const Layout& layout, StorageType type, const std::byte* storage
 }  // namespace
 
 TorchFile read_torch_file(std::span<const std::byte> bytes, const std::string& name) {
-  return open_zip(std::make_unique<ByteInput>(bytes, name));
+  return open_any(std::make_unique<ByteInput>(bytes, name));
 }
 
 TorchFile read_torch_file(const std::filesystem::path& path) {
-  return open_zip(std::make_unique<ByteInput>(path));
+  return open_any(std::make_unique<ByteInput>(path));
 }
 
 Shape shape_of(const TorchFile& file, PickleRef tensor) {

@@ -1,5 +1,6 @@
 // Files of torch.save, read without Python: a zip archive of stored entries (a pickle and one entry
-// a storage). Source: what torch 1.6 and later write.
+// a storage), or before torch 1.6 pickles and storages one after the other. Source: what torch
+// writes.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +30,7 @@ class TorchStorages {
 
 struct TorchFile {
   std::string name;       // for messages
-  std::string container;  // "torch zip"
+  std::string container;  // "torch zip", "torch before 1.6"
   bool big_endian = false;
   std::map<std::string, std::string> metadata = {};  // of write_torch_file()
   Pickle content = {};

@@ -148,6 +148,12 @@ TEST(Pickle, MalformedTensorsAreRefused) {
   expect_refused(proto() + global("torch", "Size") + tuple({2, -3}) + "\x85R.", {"-3"});
 }
 
+TEST(Pickle, ShapesOfManyAxesAreRefused) {
+  std::string many = proto() + "(" + global("torch", "Size") + "q" + le(0, 1) + "(";
+  for (int i = 0; i < 100; ++i) many += "K\x01";
+  expect_refused(many + "t\x85Rt.", {"REDUCE", "100 axes, at most 64"});
+}
+
 TEST(Pickle, BadStructureIsRefusedWithItsPlace) {
   const std::pair<std::string, std::vector<std::string>> cases[] = {
       {"", {"ends at byte 0"}},

@@ -66,7 +66,8 @@ TEST_P(TorchKinds, HaveTheValuesThatWereSaved) {
 
 INSTANTIATE_TEST_SUITE_P(Versions, TorchKinds,
                          ::testing::Values("kinds_1_6.pt", "kinds_1_8.pt", "kinds_1_12.pt",
-                                           "kinds_2_15.pt", "kinds_2_15_p5.pt"));
+                                           "kinds_2_15.pt", "kinds_2_15_p5.pt",
+                                           "kinds_2_15_old.pt"));
 
 TEST(TorchFile, BytesInMemoryGiveWhatTheFileGives) {
   const std::string bytes = read_bytes(golden("kinds_2_15.pt"));

@@ -188,7 +188,7 @@ TEST(TorchHostile, LittleMemoryIsEnoughForThem) {
 
 std::vector<std::string> small_files() {
   std::vector<std::string> out;
-  for (const char* name : {"kinds_2_15.pt", "kinds_1_6.pt", "deit.pt"}) {
+  for (const char* name : {"kinds_2_15.pt", "kinds_2_15_old.pt", "deit.pt"}) {
     out.push_back(
         read_bytes(std::filesystem::path(ONPA_GOLDEN_DIR) / ("torch_" + std::string(name))));
   }
