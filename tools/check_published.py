@@ -108,8 +108,12 @@ def build(passt, variant, seed):
 def save(net, how, path):
     """Saves the network's weights; returns them as they are in the file, in f32."""
     import torch
+    from safetensors.torch import save_file
 
     state = net.state_dict()
+    if how == "safetensors":
+        save_file({k: v.contiguous() for k, v in state.items()}, path)
+        return state
     if how in ("half", "bf16"):
         dtype = torch.float16 if how == "half" else torch.bfloat16
         state = {k: v.to(dtype) for k, v in state.items()}
@@ -127,8 +131,6 @@ def save(net, how, path):
     elif how == "model":
         content = {"model": state}
     elif how == "lightning":
-        weights = {"net." + k: v for k, v in state.items()}
-        weights |= {"net_swa." + k: v + 1 for k, v in state.items() if k == "norm.bias"}
         weights = {"net." + k: v for k, v in state.items()}
         optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))])
         content = {"epoch": 3, "global_step": 7, "pytorch-lightning_version": "1.3.8",
@@ -174,8 +176,9 @@ def compare(variant, parts, arguments, folder):
 
     passt, preprocess, wrapper = parts
     net = build(passt, variant, seed=len(variant.name))
-    model = folder / (variant.name + ".pt")
-    net.load_state_dict(save(net, variant.save, model))
+    how = "safetensors" if arguments.safetensors else variant.save
+    model = folder / (variant.name + (".safetensors" if arguments.safetensors else ".pt"))
+    net.load_state_dict(save(net, how, model))
     with contextlib.redirect_stdout(io.StringIO()):
         mel = preprocess.AugmentMelSTFT(n_mels=128, sr=32000, win_length=800, hopsize=variant.hop,
                                         n_fft=1024, freqm=48, timem=192, htk=False, fmin=0.0,
@@ -209,6 +212,7 @@ def main():
     parser.add_argument("--package", type=Path, help="folder that holds hear21passt")
     parser.add_argument("--only", help="variants whose name holds this")
     parser.add_argument("--full", action="store_true", help="windows of every variant (slow)")
+    parser.add_argument("--safetensors", action="store_true", help="save all as plain safetensors")
     parser.add_argument("--out", type=Path, help="page to write the table to")
     parser.add_argument("--folder", type=Path, help="where to put the files for a while")
     arguments = parser.parse_args()
@@ -229,8 +233,8 @@ def main():
             results = compare(variant, parts, arguments, Path(folder))
         worst = max([worst, *results.values()])
         cells = [f"{results[c]:.1e}" if c in results else "" for c in columns]
-        lines.append(f"| {variant.name}.pt | {variant.stride} | {variant.frames} frames | {variant.hop} | "
-                     f"{variant.classes} | {variant.save} | " + " | ".join(cells) + " |")
+        lines.append(f"| {variant.name} | {variant.stride} | {variant.frames} frames | {variant.hop} | "
+                     f"{variant.classes} | {'safetensors' if arguments.safetensors else variant.save} | " + " | ".join(cells) + " |")
         print(lines[-1], f"({time.time() - start:.0f} s)", flush=True)
     page = PAGE.format(version=version.strip(), torch=torch.__version__, table="\n".join(lines))
     if arguments.out:
