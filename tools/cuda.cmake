@@ -1,7 +1,3 @@
-# The container of files of torch.save, for every target made after this.
-pkg_check_modules(ZIP REQUIRED IMPORTED_TARGET libzip)
-link_libraries(PkgConfig::ZIP)
-
 # Looks for a CUDA toolkit and switches CUDA on where there is one: sets ONPA_CUDA_FOUND and
 # ONPA_CUDA_TOOLKIT (and ONPA_NCCL_FOUND and ONPA_NCCL_LIBRARY), enables the language and defines
 #   onpa_cuda_toolkit      headers of the toolkit, for every target that calls the run time

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <toml++/toml.h>
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <sstream>
@@ -249,18 +250,20 @@ Config defaults(const std::string& kind, const std::string& preset) {
     c.train.epochs = 50;
     return c;
   }
+  const std::vector<std::string> known = nn::PasstConfig::preset_names();
+  const bool found = std::find(known.begin(), known.end(), preset) != known.end();
   c.model.preset = preset.empty() ? "passt-s" : preset;
+  // A name that is no preset is refused where it is set, with the place.
+  const nn::PasstInput input = nn::preset_input(found ? preset : "passt-s");
+  c.data.seconds = input.seconds;
+  c.mel.hop_samples = input.hop_samples;
+  c.train.patchout_time = input.patchout.time;
+  c.train.patchout_freq = input.patchout.freq;
   if (c.model.preset == "passt-xs") {
-    c.data.seconds = 1;
     c.train.batch_size = 16;
     c.train.lr = 1e-3;
-    c.train.patchout_time = 4;
-    c.train.patchout_freq = 1;
     return c;
   }
-  c.data.seconds = 10;
-  c.train.patchout_time = 40;
-  c.train.patchout_freq = 4;
   c.mel.fmin_range_hz = 10;
   c.mel.fmax_range_hz = 2000;
   c.mel.freq_mask = 48;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <limits>
+#include <utility>
 
 #include "apps/support/config.h"
 #include "kernels/error.h"
@@ -38,7 +39,9 @@ class TableBuilder {
 void add_model(TableBuilder& t, ModelSettings& m) {
   t.section("model");
   t.text("kind", m.kind, {"passt", "dense"}, "which model; `onpa train` sets it");
-  t.text("preset", m.preset, {"passt-s", "passt-l", "passt-xs", "dense"},
+  std::vector<std::string> presets = nn::PasstConfig::preset_names();
+  presets.emplace_back("dense");
+  t.text("preset", m.preset, std::move(presets),
          "sizes to start from; passt-xs is for tests and the demo");
   t.preset_size("depth", m.depth, 128, "passt: blocks");
   t.preset_size("width", m.width, 16384, "passt: channels");

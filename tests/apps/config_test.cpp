@@ -123,6 +123,18 @@ TEST(Config, ResolvedTextGivesItselfBack) {
   }
 }
 
+TEST(Config, PresetBringsTheFrontEndItWasPublishedWith) {
+  const Config config = load_config("passt", "", {"model.preset=passt-s-hop160"});
+  EXPECT_EQ(config.model.table_t, 200);
+  EXPECT_EQ(config.mel.hop_samples, 160);
+  EXPECT_EQ(config.data.seconds, 10);
+  EXPECT_EQ(config.train.patchout_time, 80);
+  const Config longer = load_config("passt", "", {"model.preset=passt-s-30sec", "data.seconds=15"});
+  EXPECT_EQ(longer.model.table_t, 300);
+  EXPECT_EQ(longer.mel.hop_samples, 320);
+  EXPECT_EQ(longer.data.seconds, 15);
+}
+
 TEST(Config, PresetFillsSizes) {
   const Config config = load_config("passt", "", {"model.preset=passt-xs", "model.depth=3"});
   EXPECT_EQ(config.mel.mels, 32);
