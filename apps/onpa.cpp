@@ -12,6 +12,7 @@
 #include "apps/benchmark/bench.h"
 #include "apps/commands/commands.h"
 #include "apps/commands/study.h"
+#include "apps/inference/explain.h"
 #include "apps/support/environment.h"
 #include "apps/support/failure.h"
 #include "apps/support/log.h"
@@ -35,6 +36,7 @@ struct AllArgs {
   PredictArgs predict;
   EmbedArgs embed;
   ConvertArgs convert;
+  ExplainArgs explain;
   MelArgs mel;
   InspectArgs inspect;
   BenchArgs bench;
@@ -215,6 +217,34 @@ Verb add_convert(CLI::App& root, ConvertArgs& a) {
   return {app, [&a] { return run_convert(a); }};
 }
 
+Verb add_explain(CLI::App& root, ExplainArgs& a) {
+  CLI::App* app = root.add_subcommand("explain", "What in an audio file a prediction rests on");
+  app->add_option("--model", a.model, "run, checkpoint or file of weights (safetensors, .pt)")
+      ->required();
+  app->add_option("input", a.input, "audio file")->required();
+  app->add_option("--out", a.out, "figure to write: .png or .svg")->required();
+  app->add_option("--method", a.method,
+                  "rollout: attention of all layers; attention: of one; gradient; gradient-input: "
+                  "times the distance from silence; integrated: integrated gradients")
+      ->check(CLI::IsMember(explain_method_names()));
+  const auto choice = [&](const char* name, std::int64_t& value, const char* help) {
+    app->add_option(name, value, help)->capture_default_str()->default_str("");
+  };
+  choice("--layer", a.layer, "of attention; default: the last");
+  choice("--head", a.head, "of attention; default: the mean over heads");
+  choice("--output", a.output, "of which gradients are taken; default: the largest");
+  app->add_option("--steps", a.steps, "of integrated gradients")->check(CLI::Range(1, 100000));
+  app->add_option("--from", a.from_s, "second of the file where the model begins to listen")
+      ->check(CLI::NonNegativeNumber);
+  app->add_option("--json", a.json, "file for the numbers: margins, sums, settings");
+  app->add_option(
+      "--npy", a.npy,
+      ".npy file for the map: float32, patches of attention, else cells (mels, frames)");
+  add_weights(*app, a.weights);
+  add_device(*app, a.device);
+  return {app, [&a] { return run_explain(a); }};
+}
+
 Verb add_mel(CLI::App& root, MelArgs& a) {
   CLI::App* app = root.add_subcommand("mel", "The log-mel spectrogram of an audio file");
   app->add_option("input", a.input, "audio file")->required();
@@ -393,13 +423,11 @@ int run(int argc, char** argv) {
   root.require_subcommand(1);
   root.option_defaults()->always_capture_default();
   const std::vector<Verb> verbs = {
-      add_prepare(root, args.prepare), add_train(root, args.train),
-      add_eval(root, args.eval),       add_predict(root, args.predict),
-      add_embed(root, args.embed),     add_convert(root, args.convert),
-      add_mel(root, args.mel),         add_inspect(root, args.inspect),
-      add_bench(root, args.bench),     add_env(root, args.env),
-      add_demo(root, args.demo),       add_report(root, args.report),
-      add_study(root, args.study),
+      add_prepare(root, args.prepare), add_train(root, args.train), add_eval(root, args.eval),
+      add_predict(root, args.predict), add_embed(root, args.embed), add_convert(root, args.convert),
+      add_explain(root, args.explain), add_mel(root, args.mel),     add_inspect(root, args.inspect),
+      add_bench(root, args.bench),     add_env(root, args.env),     add_demo(root, args.demo),
+      add_report(root, args.report),   add_study(root, args.study),
   };
   if (const std::string message = unknown_verb(verbs, argc, argv); !message.empty()) {
     return usage_error(message);

@@ -97,6 +97,19 @@ struct ConvertArgs {
   WeightsChoice weights = {};
 };
 
+struct ExplainArgs {
+  std::string model;
+  std::string input;                                // audio file
+  std::string out;                                  // figure to write: .png or .svg
+  std::string method = "rollout";                   // explain_method_names()
+  std::int64_t layer = -1, head = -1, output = -1;  // -1: the last, their mean, the largest
+  std::int64_t steps = 64;                          // of integrated
+  double from_s = 0;
+  std::string json, npy;  // files to write; "" for none
+  WeightsChoice weights = {};
+  std::string device = "auto";
+};
+
 struct MelArgs {
   std::string input;
   std::string out;  // .npy, f32 (mels, frames)
@@ -155,6 +168,7 @@ int run_eval(const EvalArgs& args);
 int run_predict(const PredictArgs& args);
 int run_embed(const EmbedArgs& args);
 int run_convert(const ConvertArgs& args);
+int run_explain(const ExplainArgs& args);
 int run_mel(const MelArgs& args);
 int run_inspect(const InspectArgs& args);
 int run_bench(const BenchArgs& args);
