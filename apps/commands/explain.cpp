@@ -9,9 +9,11 @@
 #include <span>
 
 #include "apps/commands/commands.h"
+#include "apps/inference/class_names.h"
 #include "apps/inference/explain_figure.h"
 #include "apps/inference/inference.h"
 #include "apps/inference/predictor.h"
+#include "apps/inference/windows.h"
 #include "apps/study/report_text.h"
 #include "apps/support/log.h"
 #include "audio/decode.h"
@@ -34,27 +36,23 @@ struct Window {
   double seconds(int rate_hz) const { return static_cast<double>(samples.size()) / rate_hz; }
 };
 
+// As much from --from on as goes through in one pass, or a window of the model's length: what
+// `predict` makes one prediction of.
 Window window_of(const audio::Clip& clip, const ModelCard& card, const ExplainArgs& args) {
-  const nn::PasstConfig& c = card.passt;
-  Window out{args.from_s, clip.seconds(), false, {}};
   const double first = args.from_s * card.mel.rate_hz;
   if (first >= static_cast<double>(clip.samples.size())) {
     fail(ExitCode::kUsage, "--from: ", args.from_s, " s, but ", args.input, " has ", clip.seconds(),
          " s");
   }
+  const WindowPlan plan = plan_windows(card);
   const auto rest = std::span(clip.samples).subspan(static_cast<std::size_t>(first));
-  std::size_t count = rest.size();
-  if (c.grid_t(card.mel.frames(static_cast<std::int64_t>(count))) > c.table_t) {
-    out.cut = true;
-    count =
-        static_cast<std::size_t>((c.patch_t + (c.table_t - 1) * c.stride_t) * card.mel.hop_samples);
-  }
-  const auto shortest = static_cast<std::size_t>(shortest_samples(card));
-  out.samples.assign(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(count));
-  if (count < shortest) {
+  const bool cut = std::ssize(rest) > plan.longest;
+  const auto heard = rest.first(cut ? static_cast<std::size_t>(plan.window) : rest.size());
+  Window out{args.from_s, clip.seconds(), cut, {heard.begin(), heard.end()}};
+  if (std::ssize(heard) < plan.shortest) {
     spdlog::warn("{}: {:.3f} s is under one patch; padded with silence", args.input,
                  out.seconds(card.mel.rate_hz));
-    out.samples.resize(shortest);
+    out.samples.resize(static_cast<std::size_t>(plan.shortest));
   }
   return out;
 }
@@ -66,7 +64,10 @@ std::string seconds_text(double seconds) {
 std::string output_text(const ModelCard& card, const Explanation& e) {
   const std::string value = report::significant(e.value, 4);
   if (card.passt.outputs == 1) return "prediction " + value;
-  return fmt::format("output {}: logit {}", e.output, value);
+  const std::vector<std::string> names = class_names(card.passt.outputs);
+  if (names.empty()) return fmt::format("output {}: logit {}", e.output, value);
+  return fmt::format("{} (output {}): logit {}", names[static_cast<std::size_t>(e.output)],
+                     e.output, value);
 }
 
 // Sums or means over one axis of (mels, frames).
@@ -242,7 +243,7 @@ int run_explain(const ExplainArgs& args) {
                                .head = args.head,
                                .output = args.output,
                                .steps = args.steps};
-  Predictor model(args.model);
+  Predictor model(args.model, args.weights);
   if (!model.passt()) {
     fail(ExitCode::kUsage, args.model,
          ": a dense model hears no audio; explain takes a passt model");

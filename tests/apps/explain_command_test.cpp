@@ -140,13 +140,13 @@ TEST_F(ExplainCommand, OfALongClipAWindowIsExplained) {
   write_tone("long.mp3", 80000);
   const CommandResult whole = run("long.mp3", "out.svg", {"--json", path("out.json")});
   ASSERT_EQ(whole.code, 0) << whole.err;
-  EXPECT_NEAR(json("out.json").at("seconds"), 0.98, 1e-9);  // 98 frames: what the table covers
-  EXPECT_NE(read("out.svg").find("seconds 0.00 to 0.98 of 2.50"), std::string::npos);
+  EXPECT_NEAR(json("out.json").at("seconds"), 1, 1e-9);  // the model's length
+  EXPECT_NE(read("out.svg").find("seconds 0.00 to 1.00 of 2.50"), std::string::npos);
 
   const CommandResult later =
       run("long.mp3", "later.svg", {"--from", "1.25", "--json", path("later.json")});
   ASSERT_EQ(later.code, 0) << later.err;
-  EXPECT_NE(read("later.svg").find("seconds 1.25 to 2.23 of 2.50"), std::string::npos);
+  EXPECT_NE(read("later.svg").find("seconds 1.25 to 2.25 of 2.50"), std::string::npos);
   EXPECT_NE(json("out.json").at("over_frequency"), json("later.json").at("over_frequency"));
 
   const CommandResult end = run("long.mp3", "end.svg", {"--from", "2", "--json", path("end.json")});

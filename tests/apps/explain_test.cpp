@@ -11,6 +11,7 @@
 #include "nn/attention_maps.h"
 #include "nn/optim.h"
 #include "tensor/autograd.h"
+#include "tensor/device.h"
 #include "tensor/flat_params.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/ops/loss.h"
@@ -160,6 +161,23 @@ TEST_F(ExplainGolden, ChoicesThatTheModelOrTheMethodLacksAreRefused) {
   EXPECT_TRUE(refused({.method = kIntegrated, .steps = 0}));
   EXPECT_FALSE(refused({.method = kAttention, .layer = 2, .head = 3}));
   EXPECT_FALSE(refused({.method = kGradient, .output = 4}));
+}
+
+// A simulated one where the test program has no other.
+TEST_F(ExplainGolden, OnAGpuTheMapsAreTheSame) {
+  if (!has_cuda_backend()) GTEST_SKIP() << "this build has no CUDA";
+  if (const std::string problem = cuda_problem(); !problem.empty()) GTEST_SKIP() << problem;
+  using enum ExplainMethod;
+  std::vector<Tensor> want;
+  for (const ExplainMethod method : {kRollout, kAttention, kGradient, kIntegrated}) {
+    want.push_back(run(method).map);
+  }
+  model_.move_to(DeviceKind::kCuda, DType::kF32);
+  mel_ = mel_.to(DeviceKind::kCuda);
+  std::size_t i = 0;
+  for (const ExplainMethod method : {kRollout, kAttention, kGradient, kIntegrated}) {
+    EXPECT_LT(largest_difference(run(method).map, want[i++]), 1e-5);
+  }
 }
 
 TEST(SpreadOverCells, OverlapsAreAveraged) {
