@@ -128,7 +128,10 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
   add_config(*app, a.config);
   app->add_option("--resume", a.resume, "auto: go on if there is a checkpoint; must; no")
       ->check(CLI::IsMember({"auto", "must", "no"}));
-  app->add_option("--init-from", a.init_from, "weights to start from: model.safetensors");
+  app->add_option(
+      "--init-from", a.init_from,
+      "weights to start from: a published or safetensors file, a checkpoint or a run; its "
+      "architecture and front end are used");
   add_device(*app, a.device);
   app->add_option("--profile", a.profile,
                   "steps=A:B: where the time of steps A to B - 1 goes (docs/profiling.md)")

@@ -1,11 +1,17 @@
 #include "dist/ddp.h"
 
+#include <limits>
 #include <unordered_map>
 
 #include "tensor/autograd.h"
 #include "tensor/memory_plan.h"
 
 namespace onpa::dist {
+namespace {
+
+constexpr std::size_t kNoBucket = std::numeric_limits<std::size_t>::max();
+
+}  // namespace
 
 std::vector<Bucket> cut_buckets(const FlatParams& params, const BucketSizes& sizes) {
   ONPA_CHECK(sizes.first_bytes > 0 && sizes.bytes > 0, "buckets of ", sizes.first_bytes, " and ",
@@ -16,8 +22,14 @@ std::vector<Bucket> cut_buckets(const FlatParams& params, const BucketSizes& siz
   std::size_t last = params.slots().size();
   for (std::size_t slot = last; slot-- > 0;) {
     const std::int64_t begin = params.slots()[slot].offset;
+    if (!params.parameter(slot).requires_grad()) {
+      end = begin;
+      last = slot;
+      continue;
+    }
     const std::int64_t enough = buckets.empty() ? sizes.first_bytes : sizes.bytes;
-    if ((end - begin) * width < enough && slot > 0) continue;
+    const bool more = slot > 0 && params.parameter(slot - 1).requires_grad();
+    if ((end - begin) * width < enough && more) continue;
     buckets.push_back({begin, end, slot, last - 1});
     end = begin;
     last = slot;
@@ -29,7 +41,7 @@ Ddp::Ddp(Comm& comm, FlatParams& params, const BucketSizes& sizes)
     : comm_(comm),
       params_(params),
       buckets_(cut_buckets(params, sizes)),
-      bucket_of_(params.slots().size()) {
+      bucket_of_(params.slots().size(), kNoBucket) {
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     order_.push_back(b);
     for (std::size_t s = buckets_[b].first_slot; s <= buckets_[b].last_slot; ++s) bucket_of_[s] = b;
@@ -49,7 +61,9 @@ void Ddp::broadcast(const std::vector<Tensor>& buffers) {
 void Ddp::backward(const Tensor& loss, double seed) {
   begin();
   std::unordered_map<const onpa::detail::GradNode*, std::size_t> slots;
-  for (std::size_t s = 0; s < ready_.size(); ++s) slots[params_.parameter(s).node().get()] = s;
+  for (std::size_t s = 0; s < ready_.size(); ++s) {
+    if (bucket_of_[s] != kNoBucket) slots[params_.parameter(s).node().get()] = s;
+  }
   const LeafGradListener listener([&](const onpa::detail::GradNode* leaf) {
     if (const auto found = slots.find(leaf); found != slots.end()) mark_ready(found->second);
   });
@@ -71,8 +85,8 @@ void Ddp::begin() {
 void Ddp::mark_ready(std::size_t slot) {
   ONPA_CHECK(active_, "ddp: mark_ready(", slot, ") outside of begin() and wait()");
   ONPA_CHECK(slot < ready_.size(), "ddp: slot ", slot, " of ", ready_.size());
-  ONPA_CHECK(!ready_[slot], "ddp: the gradient of ", params_.slots()[slot].name,
-             " is complete twice");
+  ONPA_CHECK(bucket_of_[slot] != kNoBucket && !ready_[slot], "ddp: the gradient of ",
+             params_.slots()[slot].name, ready_[slot] ? " is complete twice" : " is not wanted");
   ready_[slot] = true;
   const std::size_t bucket = bucket_of_[slot];
   if (--missing_[bucket] == 0 && !learned_) completed_.push_back(bucket);
@@ -95,7 +109,7 @@ void Ddp::start_complete() {
 void Ddp::wait() {
   ONPA_CHECK(active_, "ddp: wait() without begin()");
   for (std::size_t slot = 0; slot < ready_.size(); ++slot) {
-    if (ready_[slot]) continue;
+    if (ready_[slot] || bucket_of_[slot] == kNoBucket) continue;
     // From now on it holds what other ranks have added.
     const GradTarget target = grad_target(params_.parameter(slot));
     if (!target || target.mode == kernels::GradMode::kAssign) {

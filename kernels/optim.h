@@ -29,6 +29,7 @@ struct AdamW {
   const StepState* state = nullptr;  // where given, its optimizer_step, lr and clip_norm are used
   const bf16* grad_bf16 = nullptr;   // (n); CUDA only
   bf16* param_bf16 = nullptr;        // (n) or null: gets the new param, rounded; CUDA only
+  float lr_scale = 1;                // multiplies lr, that of `state` too
 };
 void adamw(Cpu, const AdamW&);
 void adamw(Cuda, const AdamW&);
@@ -47,6 +48,7 @@ struct Sgd {
   const StepState* state = nullptr;
   const bf16* grad_bf16 = nullptr;
   bf16* param_bf16 = nullptr;
+  float lr_scale = 1;
 };
 void sgd(Cpu, const Sgd&);
 void sgd(Cuda, const Sgd&);

@@ -112,6 +112,8 @@ std::string DenseFused::problem(const DenseConfig& model, const DenseFusedConfig
   } else if (config.loss != LossKind::kMse && config.loss != LossKind::kL1 &&
              config.loss != LossKind::kHuber) {
     why << "fused steps have a loss of regression";
+  } else if (config.optimizer.rate_scale) {
+    why << "fused steps have one learning rate";
   } else if (config.optimizer.kind != "adamw") {
     why << "fused steps have the optimizer adamw, not " << config.optimizer.kind;
   }

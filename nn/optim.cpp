@@ -58,6 +58,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params,
   } else if (config.momentum > 0) {
     add_state("momentum");
   }
+  find_ranges();
 }
 
 // The parameters of this part, their gradients and moments are read, all but the gradients written;
@@ -65,20 +66,41 @@ Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params,
 OpWork Optimizer::update_work() const {
   const OptimizerConfig& c = config_;
   const double sgd_flops = 5 + (c.momentum > 0 ? 2 : 0) + (c.momentum > 0 && c.nesterov ? 2 : 0);
-  const auto n = static_cast<double>(shard_.state_numel(params_.numel()));
+  double n = 0;
+  for (const Range& range : ranges_) n += static_cast<double>(range.end - range.begin);
   const double width = static_cast<double>(size_of(params_.grad().dtype()));
   const double rounded = params_.compute().dtype() == DType::kBF16 ? width : 0;
   return {(c.kind == "adamw" ? 15 : sgd_flops) * n,
           n * (8 * static_cast<double>(1 + state_.size()) + width + rounded)};
 }
 
-std::vector<Optimizer::Range> Optimizer::ranges() const {
+void Optimizer::find_ranges() {
   const std::int64_t n = params_.numel(), part = shard_.part_numel(n);
   const std::int64_t begin = shard_.index * part, rest = shard_.count * part;
-  std::vector<Range> out;
-  if (part > 0) out.push_back({begin, begin + part, 0});
-  if (rest < n) out.push_back({rest, n, part});
-  return out;
+  if (part > 0) add_ranges(begin, begin + part, 0);
+  if (rest < n) add_ranges(rest, n, part);
+}
+
+// Of parameters [begin, end), whose moments begin at `state`, those that are not frozen; neighbours
+// with one rate are one range.
+void Optimizer::add_ranges(std::int64_t begin, std::int64_t end, std::int64_t state) {
+  const std::vector<FlatSlot>& slots = params_.slots();
+  const std::size_t first = ranges_.size();
+  for (std::size_t s = 0; s < slots.size(); ++s) {
+    const std::int64_t slot_end = s + 1 < slots.size() ? slots[s + 1].offset : params_.numel();
+    const std::int64_t from = std::max(begin, slots[s].offset), to = std::min(end, slot_end);
+    if (from >= to || !params_.parameter(s).requires_grad()) continue;
+    const double scale = config_.rate_scale ? config_.rate_scale(slots[s].name) : 1;
+    require(std::isfinite(scale) && scale >= 0, "rate_scale", scale, "0 or more");
+    const Range range = {from, to, state + from - begin, static_cast<float>(scale)};
+    const bool joins =
+        ranges_.size() > first && ranges_.back().end == from && ranges_.back().scale == range.scale;
+    if (joins) {
+      ranges_.back().end = to;
+    } else {
+      ranges_.push_back(range);
+    }
+  }
 }
 
 float* Optimizer::moment(std::size_t buffer, const Range& range) const {
@@ -102,7 +124,7 @@ double Optimizer::step(float lr, float grad_scale) {
   if (config_.clip_norm > 0) scale *= std::min(1.0, config_.clip_norm / (norm + 1e-6));
   ++step_count_;
   const OpScope scope(update_name(config_), [&] { return update_work(); });
-  for (const Range& range : ranges()) update(range, lr, scale);
+  for (const Range& range : ranges_) update(range, lr, scale);
   return norm;
 }
 
@@ -122,7 +144,8 @@ void Optimizer::update(const Range& range, float lr, double grad_scale) {
                                     .eps = config_.eps,
                                     .weight_decay = config_.weight_decay,
                                     .grad_scale = static_cast<float>(grad_scale),
-                                    .step = step_count_});
+                                    .step = step_count_,
+                                    .lr_scale = range.scale});
   } else {
     kernels::sgd(kernels::Cpu{}, {.param = param,
                                   .grad = grad,
@@ -132,7 +155,8 @@ void Optimizer::update(const Range& range, float lr, double grad_scale) {
                                   .momentum = config_.momentum,
                                   .weight_decay = config_.weight_decay,
                                   .grad_scale = static_cast<float>(grad_scale),
-                                  .nesterov = config_.nesterov});
+                                  .nesterov = config_.nesterov,
+                                  .lr_scale = range.scale});
   }
 }
 
@@ -152,7 +176,7 @@ void Optimizer::queue_step(const Tensor& state, const Tensor& squares, float gra
     kernels::sum_of_squares(dev, sum);
   });
   const OpScope scope(update_name(config_), [&] { return update_work(); });
-  for (const Range& range : ranges()) queue_update(range, state, squares, grad_scale);
+  for (const Range& range : ranges_) queue_update(range, state, squares, grad_scale);
 }
 
 // With `state` given its values are used, those of the arguments are not.
@@ -180,7 +204,8 @@ void Optimizer::queue_update(const Range& range, const Tensor& state, const Tens
                            .grad_sum_of_squares = squares.data<double>(),
                            .state = step_state,
                            .grad_bf16 = grad_bf16,
-                           .param_bf16 = param_bf16});
+                           .param_bf16 = param_bf16,
+                           .lr_scale = range.scale});
     } else {
       kernels::sgd(dev, {.param = params_.data().data<float>() + range.begin,
                          .grad = grad,
@@ -194,7 +219,8 @@ void Optimizer::queue_update(const Range& range, const Tensor& state, const Tens
                          .grad_sum_of_squares = squares.data<double>(),
                          .state = step_state,
                          .grad_bf16 = grad_bf16,
-                         .param_bf16 = param_bf16});
+                         .param_bf16 = param_bf16,
+                         .lr_scale = range.scale});
     }
   });
 }

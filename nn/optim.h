@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,6 +21,9 @@ struct OptimizerConfig {
   float momentum = 0.9f;  // sgd
   bool nesterov = true;   // sgd
   float clip_norm = 0;    // 0: none; as torch.nn.utils.clip_grad_norm_
+  /// What the learning rate, and with it decoupled weight decay, of a parameter is multiplied by;
+  /// null: 1. As groups of torch.optim.AdamW with a rate each.
+  std::function<double(const std::string& name)> rate_scale = {};
 };
 
 /// The parameters cut into `count` equal parts, of which one optimizer updates part `index` alone
@@ -36,6 +40,7 @@ struct OptimizerShard {
   }
 };
 
+/// Parameters that require no gradient are frozen: neither they nor their moments change.
 class Optimizer {
  public:
   /// Throws Error (kConfig) for an unknown kind or a value out of range.
@@ -62,11 +67,14 @@ class Optimizer {
   const OptimizerShard& shard() const { return shard_; }
 
  private:
-  // Parameters [begin, end), whose moments begin at `state`.
+  // Parameters [begin, end), whose moments begin at `state`, and which learn at `scale` times the
+  // rate.
   struct Range {
     std::int64_t begin, end, state;
+    float scale;
   };
-  std::vector<Range> ranges() const;
+  void find_ranges();
+  void add_ranges(std::int64_t begin, std::int64_t end, std::int64_t state);
   OpWork update_work() const;
   void update(const Range& range, float lr, double grad_scale);
   void queue_update(const Range& range, const Tensor& state, const Tensor& squares,
@@ -76,6 +84,7 @@ class Optimizer {
   OptimizerConfig config_;
   const FlatParams& params_;
   OptimizerShard shard_;
+  std::vector<Range> ranges_;  // that this part updates
   std::vector<std::pair<std::string, Tensor>> state_;
   std::int64_t step_count_ = 0;
 };

@@ -56,6 +56,11 @@ class PatchProjection : public Module {
   Tensor& bias;
 };
 
+bool requires_grad(const Module& module) {
+  const std::vector<NamedParameter> all = module.parameters();
+  return std::ranges::any_of(all, [](const auto& p) { return p.tensor.requires_grad(); });
+}
+
 void check_positive(const char* field, std::int64_t value) {
   if (value < 1) fail(ExitCode::kConfig, "passt: ", field, " is ", value, ", want at least 1");
 }
@@ -268,7 +273,11 @@ Passt::Output Passt::forward_tokens(const Tensor& tokens, std::vector<Tensor>* b
   // The head reads the two leading tokens only, so the last block works out only those.
   for (std::size_t i = 0; i < p.blocks.size(); ++i) {
     if (block_inputs != nullptr) block_inputs->push_back(x);
-    x = p.blocks[i]->forward(x, i + 1 == p.blocks.size() ? kPrefixTokens : 0, recompute_);
+    // What is frozen down to here has no backward pass to work anything out again for.
+    const bool learns =
+        recompute_ == Recompute::kNone || x.requires_grad() || requires_grad(*p.blocks[i]);
+    x = p.blocks[i]->forward(x, i + 1 == p.blocks.size() ? kPrefixTokens : 0,
+                             learns ? recompute_ : Recompute::kNone);
   }
   Output out;
   out.features = ops::leading_mean(p.norm.forward(x), kPrefixTokens);

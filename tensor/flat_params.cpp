@@ -59,7 +59,9 @@ void FlatParams::clear_grad() {
 
 void FlatParams::finish_grad() {
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    if (!parameters_[i]->grad().defined()) view(grad_, slots_[i]).zero();
+    if (parameters_[i]->requires_grad() && !parameters_[i]->grad().defined()) {
+      view(grad_, slots_[i]).zero();
+    }
   }
 }
 

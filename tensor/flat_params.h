@@ -42,7 +42,7 @@ class FlatParams {
   /// Forgets all gradients; the next backward pass overwrites them.
   void clear_grad();
   /// Zeroes the gradients that no backward pass has written since clear_grad(); call before the
-  /// optimizer reads grad().
+  /// optimizer reads grad(). Those of parameters that require none are 0 from the start.
   void finish_grad();
 
  private:

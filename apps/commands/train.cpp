@@ -10,7 +10,7 @@ namespace {
 
 TrainOptions options_of(const TrainArgs& args, TrainReport& report) {
   TrainOptions options;
-  options.config = load_config(args.model, args.config.file, args.config.set);
+  options.config = load_config(args.model, args.config.file, args.config.set, &options.given);
   options.data = args.data;
   options.run = args.run;
   options.resume = args.resume;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -22,6 +23,7 @@ using IntList = std::vector<std::int64_t>;
 struct ModelSettings {
   std::string kind;  // passt | dense
   std::string preset;
+  std::string time_table = "cut";  // passt, of given weights and longer clips: cut | interpolate
   // passt: 0 takes the preset's value
   std::int64_t depth = 0, width = 0, heads = 0, mlp = 0;
   std::int64_t patch_f = 0, patch_t = 0, stride_f = 0, stride_t = 0, table_t = 0;
@@ -70,6 +72,7 @@ struct TrainSettings {
   std::int64_t seed = 1;
   std::int64_t patchout_time = 0, patchout_freq = 0, patchout_unstructured = 0;
   std::string recompute = "none";
+  std::string freeze = "none";  // passt
   std::int64_t checkpoint_steps = 0, checkpoint_epochs = 1, keep = 3;
   std::int64_t log_steps = 10, eval_epochs = 1;
   std::int64_t max_nonfinite = 10;
@@ -83,6 +86,7 @@ struct OptimSettings {
   double momentum = 0.9;
   bool nesterov = true;
   double clip_norm = 0;
+  double layer_decay = 1, head_lr_scale = 1;  // passt
 };
 
 struct ScheduleSettings {
@@ -130,13 +134,23 @@ std::vector<Setting> settings_of(Config& config);
 /// Zeros that stand for "the preset's value" or "as train.epochs" are filled in. Throws Error
 /// (kConfig) for an unknown key (with the nearest one), a wrong type or a value out of range,
 /// naming file:line:column, variable or option; kInputMissing if there is no such file.
+/// `given`, if there, gets the keys that file, environment or `set` named.
 Config load_config(const std::string& kind, const std::filesystem::path& file,
-                   const std::vector<std::string>& set);
+                   const std::vector<std::string>& set, std::vector<std::string>* given = nullptr);
+
+/// `asked`, which has the given settings, on other defaults: those of `preset`, then the given
+/// ones, then `values` (keys and texts), which come from `origin`. Throws as load_config().
+Config rebase(const Config& asked, const std::vector<std::string>& given, const std::string& preset,
+              const std::vector<std::pair<std::string, std::string>>& values,
+              const std::string& origin);
 
 /// All settings as TOML; load_config of this text gives the same Config and the same text.
 std::string to_toml(const Config& config);
 /// Reads what to_toml wrote (or any TOML file) on top of the defaults of `kind`.
 Config parse_toml(const std::string& kind, const std::string& text, const std::string& name);
+
+/// A setting's value as TOML writes it. Throws std::out_of_range for an unknown key.
+std::string value_text(const Config& config, const std::string& key);
 
 /// Keys whose values differ.
 std::vector<std::string> changed_keys(const Config& a, const Config& b);

@@ -294,7 +294,17 @@ void resolve(Config& c) {
     fail(ExitCode::kConfig, "model.preset is \"", c.model.preset, "\", which is no preset of ",
          c.model.kind);
   }
-  if (c.model.kind == "dense") return;
+  if (c.model.kind == "dense") {
+    // Layers of a Dense have no names that these could mean.
+    if (c.train.freeze != "none" || c.optim.layer_decay != 1 || c.optim.head_lr_scale != 1) {
+      fail(ExitCode::kConfig,
+           c.train.freeze != "none"   ? "train.freeze"
+           : c.optim.layer_decay != 1 ? "optim.layer_decay"
+                                      : "optim.head_lr_scale",
+           " is for passt, not for dense");
+    }
+    return;
+  }
   const nn::PasstConfig p = c.passt();
   p.validate();
   c.mel.mels = p.mels;
@@ -340,7 +350,7 @@ Config build(const std::string& kind, const std::vector<Assignment>& assignments
 }  // namespace
 
 Config load_config(const std::string& kind, const std::filesystem::path& file,
-                   const std::vector<std::string>& set) {
+                   const std::vector<std::string>& set, std::vector<std::string>* given) {
   std::vector<Assignment> all;
   if (!file.empty()) {
     std::error_code error;
@@ -358,7 +368,30 @@ Config load_config(const std::string& kind, const std::filesystem::path& file,
   Config probe;
   for (Assignment& a : read_environment(settings_of(probe))) all.push_back(std::move(a));
   for (Assignment& a : read_overrides(set)) all.push_back(std::move(a));
+  if (given != nullptr) {
+    for (const Assignment& a : all) given->push_back(a.key);
+  }
   return build(kind, all);
+}
+
+Config rebase(const Config& asked, const std::vector<std::string>& given, const std::string& preset,
+              const std::vector<std::pair<std::string, std::string>>& values,
+              const std::string& origin) {
+  Config out = defaults(asked.model.kind, preset), source = asked;
+  const std::vector<Setting> to = settings_of(out), from = settings_of(source);
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    if (std::find(given.begin(), given.end(), to[i].key) == given.end()) continue;
+    std::visit([&](auto* target) { *target = *std::get<decltype(target)>(from[i].value); },
+               to[i].value);
+  }
+  for (const auto& [key, text] : values) {
+    const auto found =
+        std::find_if(to.begin(), to.end(), [&](const Setting& s) { return s.key == key; });
+    ONPA_CHECK(found != to.end(), "config: no setting ", key);
+    assign(*found, {key, Text{text}, origin});
+  }
+  resolve(out);
+  return out;
 }
 
 Config parse_toml(const std::string& kind, const std::string& text, const std::string& name) {

@@ -6,6 +6,7 @@
 
 #include "apps/support/config.h"
 #include "kernels/error.h"
+#include "nn/finetune.h"
 
 namespace onpa::apps {
 namespace {
@@ -43,6 +44,10 @@ void add_model(TableBuilder& t, ModelSettings& m) {
   presets.emplace_back("dense");
   t.text("preset", m.preset, std::move(presets),
          "sizes to start from; passt-xs is for tests and the demo");
+  t.text(
+      "time_table", m.time_table, {"cut", "interpolate"},
+      "passt, --init-from: what clips that are longer than the weights' time table get: the part "
+      "that it covers, or a table stretched to their length");
   t.preset_size("depth", m.depth, 128, "passt: blocks");
   t.preset_size("width", m.width, 16384, "passt: channels");
   t.preset_size("heads", m.heads, 512, "passt: attention heads");
@@ -137,6 +142,9 @@ void add_train(TableBuilder& t, TrainSettings& s) {
            "passt: single patches left out");
   t.text("recompute", s.recompute, nn::recompute_names(),
          "passt: what backward works out again to need less memory; the bits stay the same");
+  t.text("freeze", s.freeze, {},
+         "passt: what keeps its weights: none, embed, body (all but the head), or beginnings of "
+         "parameters' names: blocks.0,blocks.1,patch_embed");
   t.number("checkpoint_steps", s.checkpoint_steps, 0, kMaxCount,
            "steps between checkpoints; 0: none within an epoch");
   t.number("checkpoint_epochs", s.checkpoint_epochs, 0, kMaxCount,
@@ -164,6 +172,9 @@ void add_optim(TableBuilder& t, OptimSettings& o, ScheduleSettings& s, AverageSe
   t.number("momentum", o.momentum, 0, 0.999999, "sgd");
   t.flag("nesterov", o.nesterov, "sgd");
   t.number("clip_norm", o.clip_norm, 0, 1e12, "largest gradient norm; 0: no clipping");
+  t.number("layer_decay", o.layer_decay, 0.001, 1,
+           "passt: learning rate of a block as a part of that of the next; 1: all the same");
+  t.number("head_lr_scale", o.head_lr_scale, 0, 1e6, "passt: learning rate of the head, times lr");
   t.section("schedule");
   t.text("kind", s.kind, {"constant", "linear", "cosine", "passt"}, "of the learning rate");
   t.number("warmup_epochs", s.warmup_epochs, 0, 1e9, "rising from 0");
@@ -241,14 +252,20 @@ audio::MelAugment Config::mel_augment() const {
 }
 
 nn::OptimizerConfig Config::optimizer() const {
-  return {.kind = optim.kind,
-          .beta1 = optim.beta1,
-          .beta2 = optim.beta2,
-          .eps = static_cast<float>(optim.eps),
-          .weight_decay = static_cast<float>(optim.weight_decay),
-          .momentum = static_cast<float>(optim.momentum),
-          .nesterov = optim.nesterov,
-          .clip_norm = static_cast<float>(optim.clip_norm)};
+  nn::OptimizerConfig out = {.kind = optim.kind,
+                             .beta1 = optim.beta1,
+                             .beta2 = optim.beta2,
+                             .eps = static_cast<float>(optim.eps),
+                             .weight_decay = static_cast<float>(optim.weight_decay),
+                             .momentum = static_cast<float>(optim.momentum),
+                             .nesterov = optim.nesterov,
+                             .clip_norm = static_cast<float>(optim.clip_norm)};
+  if (optim.layer_decay == 1 && optim.head_lr_scale == 1) return out;
+  out.rate_scale = [decay = optim.layer_decay, head = optim.head_lr_scale,
+                    depth = passt().depth](const std::string& name) {
+    return nn::layer_rate(name, depth, decay, head);
+  };
+  return out;
 }
 
 kernels::LossKind Config::loss() const {

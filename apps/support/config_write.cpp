@@ -1,6 +1,8 @@
 // Writing settings: as TOML that reads back the same, and as text for people.
 #include <fmt/format.h>
 
+#include <stdexcept>
+
 #include "apps/support/config.h"
 
 namespace onpa::apps {
@@ -55,6 +57,14 @@ std::string to_toml(const Config& config) {
     out += fmt::format("{} = {}\n", s.key.substr(name.size() + 1), toml_value(s));
   }
   return out;
+}
+
+std::string value_text(const Config& config, const std::string& key) {
+  Config copy = config;
+  for (const Setting& s : settings_of(copy)) {
+    if (s.key == key) return toml_value(s);
+  }
+  throw std::out_of_range("no setting " + key);
 }
 
 std::vector<std::string> changed_keys(const Config& a, const Config& b) {

@@ -14,6 +14,7 @@
 #include "apps/training/train_task.h"
 #include "audio/augment.h"
 #include "kernels/error.h"
+#include "nn/finetune.h"
 #include "tensor/ops/loss.h"
 
 namespace onpa::apps {
@@ -38,6 +39,10 @@ class PasstTask : public TrainTask {
     card_.seconds = config.data.seconds;
     fit_target_scale(config, data, rows_.train, card_);
     check_lengths();
+    if (const std::int64_t frozen = nn::freeze(model_, config.train.freeze); frozen > 0) {
+      spdlog::info("train.freeze={}: {} of {} parameters keep their values", config.train.freeze,
+                   frozen, model_.parameter_count());
+    }
     model_.set_recompute(nn::recompute_of(config.train.recompute));
   }
 

@@ -2,14 +2,17 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/support/config.h"
 #include "apps/training/profile.h"
 #include "apps/training/ranks.h"
 #include "apps/training/train_report.h"
 #include "data/dataset.h"
+#include "nn/adapt.h"
 
 namespace onpa::apps {
 
@@ -17,11 +20,14 @@ struct TrainOptions {
   std::filesystem::path data;  // data set folder
   std::filesystem::path run;   // run folder, made if missing
   Config config;
-  std::string resume = "auto";      // auto | must | no
-  std::filesystem::path init_from;  // weights to start from; empty: none
+  std::string resume = "auto";  // auto | must | no
+  /// Weights to start from: a file, a checkpoint or a run; empty: none. See with_start().
+  std::filesystem::path init_from;
+  std::vector<std::string> given = {};  // keys of `config` that somebody chose
   bool quiet = false;
   std::string device = "auto";  // auto | cpu | cuda; auto takes a GPU if one can be used
-  std::optional<ProfileWindow> profile = {};  // steps to record
+  std::optional<ProfileWindow> profile = {};      // steps to record
+  std::shared_ptr<const nn::Adapted> start = {};  // a PaSST's weights of init_from, on rank 0
   TrainReport* report = nullptr;  // kept up to date by rank 0, if there is one; outlives the run
 };
 

@@ -7,6 +7,7 @@
 #include "apps/support/process.h"
 #include "apps/support/stop_signal.h"
 #include "apps/training/rank_agreement.h"
+#include "apps/training/start_weights.h"
 #include "dist/alone.h"
 #include "kernels/error.h"
 #include "tensor/op_scope.h"
@@ -166,7 +167,10 @@ int TrainingRun::run() {
 
 int train(const TrainOptions& options, const data::DataSet& data, Ranks& ranks) {
   const StopSignals signals;
-  return TrainingRun(options, data, ranks).run();
+  TrainOptions started = with_start(options, data, ranks);
+  TrainingRun run(started, data, ranks);
+  started.start.reset();  // the run lets go of the weights when it has copied them
+  return run.run();
 }
 
 int train(const TrainOptions& options) {

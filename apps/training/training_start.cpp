@@ -8,6 +8,7 @@
 #include "apps/support/environment.h"
 #include "apps/support/log.h"
 #include "apps/training/rank_agreement.h"
+#include "apps/training/start_weights.h"
 #include "apps/training/training_run.h"
 #include "kernels/error.h"
 #include "tensor/io/file.h"
@@ -95,9 +96,8 @@ std::optional<nn::FoundCheckpoint> TrainingRun::find_start(const Moments& moment
     }
   } else {
     task_->initialize(static_cast<std::uint64_t>(config_.train.seed));
-    if (!options_.init_from.empty()) {
-      restore_weights(io::read_safetensors(options_.init_from).tensors, params_);
-    }
+    if (!options_.init_from.empty()) load_start(options_, *task_, params_);
+    options_.start.reset();
   }
   if (config_.average.kind != "none") {
     average_.emplace(params_);  // starts as a copy of the weights, so they must be there

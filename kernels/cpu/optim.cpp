@@ -177,6 +177,7 @@ std::optional<Args> resolved(const Args& args, const char* name) {
       a.step = static_cast<std::int64_t>(a.state->optimizer_step);
     }
   }
+  a.lr *= a.lr_scale;
   if (a.grad_sum_of_squares == nullptr) return a;
   const double norm =
       std::sqrt(*a.grad_sum_of_squares) * std::abs(static_cast<double>(a.grad_scale));

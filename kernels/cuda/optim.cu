@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArgs args, const G
   const float scale = clipped_scale(a.grad_scale, a.grad_sum_of_squares, clip_norm);
   if (a.grad_sum_of_squares != nullptr && isnan(scale)) return;
   const gpu::AdamWFactors factors =
-      gpu::adamw_factors(args.constants, lr, step, a.weight_decay, a.eps);
+      gpu::adamw_factors(args.constants, lr * a.lr_scale, step, a.weight_decay, a.eps);
 #pragma unroll
   for (int j = 0; j < kPer; ++j) {
     gpu::adamw_element(args.constants, factors, grad[j] * scale, param[j], m[j], v[j]);
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kThreads) sgd_kernel(SgdArgs args, const Grad*
   const bool has_moment = a.momentum_buffer != nullptr;
   if (has_moment) load4(a.momentum_buffer + piece.at, piece.whole, piece.count, moment);
 
-  const float lr = a.state != nullptr ? a.state->lr : a.lr;
+  const float lr = (a.state != nullptr ? a.state->lr : a.lr) * a.lr_scale;
   const float clip_norm = a.state != nullptr ? a.state->clip_norm : a.clip_norm;
   const float scale = clipped_scale(a.grad_scale, a.grad_sum_of_squares, clip_norm);
   if (a.grad_sum_of_squares != nullptr && isnan(scale)) return;

@@ -68,6 +68,56 @@ TEST(Config, SettingsThatContradictEachOtherAreAnError) {
   EXPECT_NE(config_error("", {"data.gain_low_db=1"}), "");
 }
 
+TEST(Config, FineTuningIsForPasst) {
+  EXPECT_EQ(config_error("", {"train.freeze=body"}), "train.freeze is for passt, not for dense");
+  EXPECT_EQ(config_error("", {"optim.layer_decay=0.5"}),
+            "optim.layer_decay is for passt, not for dense");
+  EXPECT_EQ(config_error("", {"optim.head_lr_scale=2"}),
+            "optim.head_lr_scale is for passt, not for dense");
+}
+
+TEST(Config, LayersHaveTheRatesThatAreAskedFor) {
+  EXPECT_FALSE(load_config("passt", {}, {}).optimizer().rate_scale);
+  const auto rate =
+      load_config("passt", {}, {"optim.layer_decay=0.5", "optim.head_lr_scale=4"}).optimizer();
+  EXPECT_EQ(rate.rate_scale("blocks.10.norm1.bias"), 0.25);
+  EXPECT_EQ(rate.rate_scale("head.1.bias"), 4);
+}
+
+// What somebody chose stays, what nobody did becomes the other preset's or the given values.
+TEST(Config, RebasesOnOtherDefaults) {
+  std::vector<std::string> given;
+  const Config asked = load_config("passt", {}, {"train.lr=0.5", "train.batch_size=3"}, &given);
+  EXPECT_EQ(given, (std::vector<std::string>{"train.lr", "train.batch_size"}));
+  const Config got = rebase(asked, given, "passt-xs", {{"model.depth", "7"}}, "file");
+  EXPECT_EQ(got.train.lr, 0.5);
+  EXPECT_EQ(got.train.batch_size, 3);
+  EXPECT_EQ(got.model.depth, 7);
+  EXPECT_EQ(got.model.width, 64);
+  EXPECT_EQ(got.data.seconds, 1);
+  EXPECT_EQ(value_text(got, "model.depth"), "7");
+}
+
+TEST(Config, RecipesLoad) {
+  const std::filesystem::path folder =
+      std::filesystem::path(ONPA_GOLDEN_DIR).parent_path().parent_path() / "recipes";
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    SCOPED_TRACE(entry.path().string());
+    const bool dense = entry.path().stem().string().ends_with("_dense");
+    const Config config = load_config(dense ? "dense" : "passt", entry.path(), {});
+    EXPECT_GE(config.train.epochs, 10);
+    if (!dense) {
+      EXPECT_EQ(config.average.kind, "swa");
+      EXPECT_EQ(config.schedule.kind, "passt");
+      EXPECT_LE(config.train.lr, 1e-4);
+      EXPECT_LE(config.average.swa_start_epoch, config.train.epochs);
+    }
+    ++count;
+  }
+  EXPECT_EQ(count, 6);
+}
+
 TEST(Config, BrokenTomlNamesThePlace) {
   EXPECT_EQ(config_error("[train]\nlr = \n").rfind("c.toml:2:", 0), 0u);
   EXPECT_EQ(config_error("[train]\nlr = 1.0\nlr = 2.0\n").rfind("c.toml:3:", 0), 0u);

@@ -48,8 +48,10 @@ void check_adamw(std::int64_t n, int offset) {
   const DeviceArray<bf16> weights(n, offset);
   for (std::int64_t step = 1; step <= 3; ++step) {
     // The second step finds its rate and number on the device.
-    const DeviceArray<StepState> state(std::vector<StepState>{
-        {.optimizer_step = static_cast<std::uint64_t>(step), .lr = c.lr, .clip_norm = 0}});
+    const DeviceArray<StepState> state(
+        std::vector<StepState>{{.optimizer_step = static_cast<std::uint64_t>(step),
+                                .lr = c.lr / kLrScale,
+                                .clip_norm = 0}});
     const bool given = step != 2;
     AdamW args{.param = param.data(),
                .grad = nullptr,
@@ -58,13 +60,14 @@ void check_adamw(std::int64_t n, int offset) {
                .n = n,
                .beta1 = c.beta1,
                .beta2 = c.beta2,
-               .lr = given ? c.lr : 9,
+               .lr = given ? c.lr / kLrScale : 9,
                .eps = c.eps,
                .weight_decay = c.weight_decay,
                .grad_scale = 0.5f,
                .step = given ? step : 77,
                .state = given ? nullptr : state.data(),
-               .param_bf16 = weights.data()};
+               .param_bf16 = weights.data(),
+               .lr_scale = kLrScale};
     set_grad(args, grad);
     adamw(Cuda{}, args);
   }
@@ -101,18 +104,19 @@ void check_sgd(const SgdCase& c, std::int64_t n, int offset) {
   const DeviceArray<Grad> grad(grads, offset);
   const DeviceArray<bf16> weights(n, offset);
   for (int step = 0; step < 3; ++step) {
-    const DeviceArray<StepState> state(std::vector<StepState>{{.lr = c.lr}});
+    const DeviceArray<StepState> state(std::vector<StepState>{{.lr = c.lr / kLrScale}});
     Sgd args{.param = param.data(),
              .grad = nullptr,
              .momentum_buffer = c.momentum > 0 ? buffer.data() : nullptr,
              .n = n,
-             .lr = step != 1 ? c.lr : 9,
+             .lr = step != 1 ? c.lr / kLrScale : 9,
              .momentum = c.momentum,
              .weight_decay = c.weight_decay,
              .grad_scale = 2,
              .nesterov = c.nesterov,
              .state = step != 1 ? nullptr : state.data(),
-             .param_bf16 = weights.data()};
+             .param_bf16 = weights.data(),
+             .lr_scale = kLrScale};
     set_grad(args, grad);
     sgd(Cuda{}, args);
   }

@@ -9,6 +9,9 @@ namespace onpa::kernels {
 // 1, primes, below and over a vector, over a chunk with an odd tail, empty.
 inline constexpr std::int64_t kOptimCounts[] = {0, 1, 3, 7, 17, 1009, 16384 + 5, 3 * 65536 + 13};
 
+// A power of two, so that lr / kLrScale * kLrScale is lr.
+inline constexpr float kLrScale = 0.25f;
+
 struct AdamWCase {
   double beta1 = 0.9, beta2 = 0.999;
   float lr = 0.01f, eps = 1e-8f, weight_decay = 0.1f;

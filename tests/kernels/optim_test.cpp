@@ -35,11 +35,12 @@ std::vector<float> run_adamw(std::int64_t n) {
                   .n = n,
                   .beta1 = 0.9,
                   .beta2 = 0.999,
-                  .lr = 0.01f,
+                  .lr = 0.01f / kLrScale,
                   .eps = 1e-8f,
                   .weight_decay = 0.1f,
                   .grad_scale = 0.5f,
-                  .step = step});
+                  .step = step,
+                  .lr_scale = kLrScale});
   }
   param.insert(param.end(), m.begin(), m.end());
   param.insert(param.end(), v.begin(), v.end());
@@ -76,11 +77,12 @@ TEST_F(OptimKernels, SgdAgreesWithDouble) {
                     .grad = grad.data(),
                     .momentum_buffer = c.momentum > 0 ? buffer.data() : nullptr,
                     .n = n,
-                    .lr = c.lr,
+                    .lr = c.lr / kLrScale,
                     .momentum = c.momentum,
                     .weight_decay = c.weight_decay,
                     .grad_scale = 2,
-                    .nesterov = c.nesterov});
+                    .nesterov = c.nesterov,
+                    .lr_scale = kLrScale});
       }
       for (std::size_t i = 0; i < param.size(); ++i) {
         SgdElement want{start[i]};

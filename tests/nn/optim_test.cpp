@@ -234,6 +234,118 @@ TEST(Optimizer, ShardsTogetherTakeTheStepOfOne) {
   EXPECT_THROW(Optimizer({}, line.params(), {3, 3}), Error);
 }
 
+// Three parameters; of these "b" is frozen where it is asked for.
+class Groups {
+ public:
+  explicit Groups(bool frozen) {
+    b_.set_requires_grad(!frozen);
+    params_.emplace(
+        std::vector<std::pair<std::string, Tensor*>>{{"a", &a_}, {"b", &b_}, {"c", &c_}});
+    fill(params_->data(), 1);
+  }
+  FlatParams& params() { return *params_; }
+  Tensor view(const Tensor& buffer, std::size_t slot) const {
+    return params_->view(buffer, params_->slots()[slot]);
+  }
+  void fill(const Tensor& buffer, int turn) const {
+    for (std::size_t slot = 0; slot < 3; ++slot) {
+      float i = 0;
+      for (float& x : view(buffer, slot).span<float>()) {
+        x = std::sin(0.7f * ++i + static_cast<float>(turn) + static_cast<float>(slot));
+      }
+    }
+  }
+
+ private:
+  Tensor a_ = Tensor::zeros({37}).set_requires_grad();
+  Tensor b_ = Tensor::zeros({90}).set_requires_grad();
+  Tensor c_ = Tensor::zeros({5}).set_requires_grad();
+  std::optional<FlatParams> params_;
+};
+
+double group_rate(const std::string& name) {
+  return name == "a" ? 0.25 : name == "b" ? 3 : 1;
+}
+
+// As three optimizers with a rate each.
+TEST(Optimizer, GivesEachParameterItsRate) {
+  for (const char* kind : {"adamw", "sgd"}) {
+    Groups scaled(false);
+    OptimizerConfig config = {.kind = kind, .eps = 1e-3f, .weight_decay = 0.1f};
+    std::vector<std::unique_ptr<Groups>> plain;
+    std::vector<std::unique_ptr<Optimizer>> optimizers;
+    for (int i = 0; i < 3; ++i) {
+      plain.push_back(std::make_unique<Groups>(false));
+      optimizers.push_back(std::make_unique<Optimizer>(config, plain.back()->params()));
+    }
+    config.rate_scale = group_rate;
+    Optimizer optimizer(config, scaled.params());
+    for (int step = 2; step < 6; ++step) {
+      scaled.fill(scaled.params().grad(), step);
+      optimizer.step(0.02f);
+      for (std::size_t i = 0; i < 3; ++i) {
+        plain[i]->fill(plain[i]->params().grad(), step);
+        const std::string& name = scaled.params().slots()[i].name;
+        optimizers[i]->step(0.02f * static_cast<float>(group_rate(name)));
+      }
+    }
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(scaled.view(scaled.params().data(), i).to_vector<float>(),
+                plain[i]->view(plain[i]->params().data(), i).to_vector<float>())
+          << kind << " " << i;
+    }
+  }
+}
+
+TEST(Optimizer, LeavesFrozenParametersAndTheirMomentsAlone) {
+  for (const char* kind : {"adamw", "sgd"}) {
+    Groups frozen(true), free(false);
+    const OptimizerConfig config = {.kind = kind, .weight_decay = 0.1f, .rate_scale = group_rate};
+    Optimizer of_frozen(config, frozen.params()), of_free(config, free.params());
+    const std::vector<float> before = frozen.view(frozen.params().data(), 1).to_vector<float>();
+    for (int step = 2; step < 5; ++step) {
+      frozen.params().clear_grad();
+      free.fill(free.params().grad(), step);
+      for (const std::size_t i : {0u, 2u}) {
+        frozen.view(frozen.params().grad(), i).copy_from(free.view(free.params().grad(), i));
+      }
+      of_frozen.step(0.02f);
+      of_free.step(0.02f);
+    }
+    EXPECT_EQ(frozen.view(frozen.params().data(), 1).to_vector<float>(), before);
+    EXPECT_NE(free.view(free.params().data(), 1).to_vector<float>(), before);
+    for (const auto& [name, buffer] : of_frozen.state()) {
+      EXPECT_EQ(frozen.view(buffer, 1).to_vector<float>(), std::vector<float>(90)) << name;
+    }
+    for (const std::size_t i : {0u, 2u}) {
+      EXPECT_EQ(frozen.view(frozen.params().data(), i).to_vector<float>(),
+                free.view(free.params().data(), i).to_vector<float>());
+    }
+  }
+}
+
+TEST(Optimizer, ShardsOfParametersWithRatesTakeTheStepOfOne) {
+  const OptimizerConfig config = {.rate_scale = group_rate};
+  for (const int count : {2, 3}) {
+    Groups whole(true);
+    Optimizer reference(config, whole.params());
+    whole.fill(whole.params().grad(), 3);
+    reference.step(0.01f);
+    const std::int64_t part = OptimizerShard{0, count}.part_numel(whole.params().numel());
+    std::vector<float> together = whole.params().data().to_vector<float>();
+    for (int index = 0; index < count; ++index) {
+      Groups mine(true);
+      Optimizer optimizer(config, mine.params(), {index, count});
+      mine.fill(mine.params().grad(), 3);
+      optimizer.step(0.01f);
+      const std::vector<float> got = mine.params().data().to_vector<float>();
+      std::copy_n(got.begin() + index * part, part, together.begin() + index * part);
+      std::copy(got.begin() + count * part, got.end(), together.begin() + count * part);
+    }
+    EXPECT_EQ(together, whole.params().data().to_vector<float>()) << count;
+  }
+}
+
 TEST(Optimizer, BadConfig) {
   EXPECT_EQ(config_error({.kind = "adam"}), "optimizer: unknown kind \"adam\", want adamw or sgd");
   EXPECT_EQ(config_error({.beta1 = 1}), "optimizer: beta1 is 1, want [0, 1)");
