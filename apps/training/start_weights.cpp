@@ -17,6 +17,7 @@
 #include "nn/adapt.h"
 #include "nn/load.h"
 #include "nn/passt_io.h"
+#include "nn/weights_file.h"
 
 namespace onpa::apps {
 namespace {
@@ -36,7 +37,10 @@ struct Source {
 };
 
 Source open_source(const fs::path& path) {
-  if (!fs::is_directory(path)) return {path.string(), io::read_safetensors(path)};
+  if (!fs::is_directory(path)) {
+    nn::WeightsFile weights = nn::read_weights(path);
+    return {path.string(), {std::move(weights.tensors), std::move(weights.metadata)}};
+  }
   nn::FoundCheckpoint found = open_checkpoint(path);
   const std::string set = found.content.tensors.contains("swa") ? "swa" : "model";
   return {found.folder.string(),

@@ -70,13 +70,13 @@ class KnownPermutations:
         return cells.to(torch.int32)
 
 
-def finetune(model, depth, mel, targets, out, grid, frozen, say=lambda text: None):
+def finetune(model, depth, mel, targets, out, grid, frozen, decay=LAYER_DECAY, say=lambda text: None):
     """Trains in place. Returns the losses, and the kept cells of each step."""
     groups = []
     for name, p in model.named_parameters():
         p.requires_grad_(not is_frozen(name, frozen))
         if p.requires_grad:
-            groups.append({"params": [p], "lr": LR * rate(name, depth, LAYER_DECAY)})
+            groups.append({"params": [p], "lr": LR * rate(name, depth, decay)})
     optimizer = torch.optim.AdamW(groups, eps=EPS, weight_decay=WEIGHT_DECAY)
     losses, kept = [], []
     model.train()

@@ -30,6 +30,7 @@ struct Case {
   io::NamedTensors weights, head;
   std::int64_t outputs = 0;
   std::string frozen;
+  double layer_decay = 0.6;
   std::vector<Tensor> mel, target;  // of each step
   std::vector<std::vector<std::int32_t>> keep;
 };
@@ -37,7 +38,6 @@ struct Case {
 // As in the golden script.
 const OptimizerConfig kOptimizer = {.eps = 1e-3f, .weight_decay = 0.05f};
 constexpr float kRate = 0.01f;
-constexpr double kLayerDecay = 0.6;
 
 struct Result {
   std::vector<double> losses;
@@ -59,7 +59,7 @@ Result finetune(const Case& c) {
   const Tensor before = params.data().clone();
   OptimizerConfig config = kOptimizer;
   config.rate_scale = [&](const std::string& name) {
-    return layer_rate(name, want.depth, kLayerDecay);
+    return layer_rate(name, want.depth, c.layer_decay);
   };
   Optimizer optimizer(config, params);
   Result out;
@@ -161,6 +161,7 @@ TEST(FinetuneStep, OfAGivenModel) {
             {"head.1.bias", given.find("new.head.1.bias")}};
   c.outputs = target.size(2);
   c.frozen = given.metadata.at("frozen");
+  c.layer_decay = std::stod(given.metadata.at("layer_decay"));
   std::map<std::string, Shape> shapes;
   for (const auto& [name, tensor] : given.tensors) {
     if (name == "mel" || name == "target" || name == "keep" || name.starts_with("new.")) continue;
