@@ -168,6 +168,20 @@ std::string summary(const std::string& name, const Config& config, const nn::Ada
       weights.changes.empty() ? "" : "; ", fmt::join(weights.changes, "; "));
 }
 
+// A table that was published for two hops leaves the choice to mel.hop_samples.
+ModelCard card_of(const Source& source, const TrainOptions& options) {
+  try {
+    return ModelCard::read(source.file, source.name);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kConfig) throw;
+    if (!has(options.given, "mel.hop_samples")) {
+      fail(error.code(), error.what(), " (in training: --set mel.hop_samples=320 or 160)");
+    }
+    return ModelCard::read(source.file, source.name,
+                           static_cast<int>(options.config.mel.hop_samples));
+  }
+}
+
 // Reads the weights and settles the settings.
 void read_start(TrainOptions& options) {
   const Source source = open_source(options.init_from);
@@ -179,7 +193,7 @@ void read_start(TrainOptions& options) {
       options.config = Choices(options, found).apply(sizes_of(found), 0, source.name);
       *adapted = nn::adapt_deit(tensors, options.config.passt());
     } else {
-      const ModelCard card = ModelCard::read(source.file, source.name);
+      const ModelCard card = card_of(source, options);
       if (card.kind != "passt") fail(ExitCode::kConfig, "holds a ", card.kind, ", want a passt");
       check_front_end(card.mel);
       options.config =
