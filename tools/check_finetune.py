@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fine-tunes PaSST-S at full size for a few steps in onpa and in PyTorch, and compares the losses
+"""Takes fine-tuning steps of PaSST-S at full size in onpa and in PyTorch, and compares the losses
 and every parameter's update.
 
 Both start from the same random weights of the public package (hear21passt) with 527 classes, get
@@ -95,7 +95,7 @@ def compare(losses, updates, own_losses, own_updates):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--test", default=str(ROOT / "build" / "test_nn"))
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--outputs", type=int, default=1)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float64")
