@@ -199,6 +199,11 @@ Verb add_embed(CLI::App& root, EmbedArgs& a) {
       ->required();
   add_weights(*app, a.weights);
   add_clips(*app, a.clips, "audio files, folders of them, @LIST, - for standard input");
+  app->add_option(
+         "--data", a.data,
+         "data set, in place of files: --out is one with the same tracks and these features")
+      ->excludes("inputs")
+      ->excludes("--list");
   app->add_option("--out", a.out, ".npy file to write: float32 (inputs, numbers)")->required();
   app->add_option("--mode", a.mode, "features; logits; all: logits, then features")
       ->check(CLI::IsMember({"features", "logits", "all"}));

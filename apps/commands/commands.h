@@ -83,6 +83,7 @@ struct PredictArgs {
 struct EmbedArgs {
   std::string model;
   WeightsChoice weights = {};
+  std::string data;  // data set folder, in place of inputs; `out` is then one too
   ClipArgs clips;
   std::string out;                // .npy, f32 (inputs, numbers), or (timestamps, numbers)
   std::string mode = "features";  // features | logits | all: logits, then features

@@ -4,6 +4,7 @@
 
 #include "apps/commands/commands.h"
 #include "apps/inference/clip_source.h"
+#include "apps/inference/embed_data.h"
 #include "apps/inference/predictor.h"
 #include "apps/inference/windows.h"
 #include "apps/support/inputs.h"
@@ -77,7 +78,14 @@ int run_embed(const EmbedArgs& args) {
   if (args.timestamps && args.clips.window_seconds > 0) {
     fail(ExitCode::kUsage, "--window is that of long clips; timestamp embeddings have --layout");
   }
+  if (args.timestamps && !args.data.empty()) {
+    fail(ExitCode::kUsage, "--timestamps is for files: a track of a data set has one row");
+  }
   model.compute_on(args.compute);
+  if (!args.data.empty()) {
+    embed_folder(model, args.data, args.out, window_options(args.clips), mode_of(args.mode));
+    return 0;
+  }
   const std::vector<std::string> inputs = expand_inputs(args.clips.inputs, args.clips.list);
   WindowOptions options = window_options(args.clips);
   if (args.timestamps) options.hop_seconds = 0;
