@@ -36,6 +36,8 @@ template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;  // which clang 14 does not work out
 
 const char* type_name(const Setting& setting) {
   constexpr const char* kNames[] = {"true or false", "a whole number", "a number", "a text",

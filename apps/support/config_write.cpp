@@ -12,6 +12,8 @@ template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;  // which clang 14 does not work out
 
 // A TOML basic string.
 std::string toml_string(const std::string& text) {
