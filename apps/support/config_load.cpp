@@ -387,8 +387,7 @@ Config rebase(const Config& asked, const std::vector<std::string>& given, const 
                to[i].value);
   }
   for (const auto& [key, text] : values) {
-    const auto found =
-        std::find_if(to.begin(), to.end(), [&](const Setting& s) { return s.key == key; });
+    const auto found = std::ranges::find(to, key, &Setting::key);
     ONPA_CHECK(found != to.end(), "config: no setting ", key);
     assign(*found, {key, Text{text}, origin});
   }
