@@ -64,7 +64,9 @@ bool parse_number(std::string_view cell, double& value) {
 
 void append_csv_cell(std::string& line, std::string_view cell) {
   ONPA_CHECK(cell.find('\0') == std::string_view::npos, "csv: cell with a NUL byte");
-  if (cell.find_first_of(",\"\r\n") == std::string_view::npos) {
+  // Unquoted at the start of a file, a byte order mark would not be read as part of the cell.
+  if (cell.find_first_of(",\"\r\n") == std::string_view::npos &&
+      !cell.starts_with("\xEF\xBB\xBF")) {
     line += cell;
     return;
   }
