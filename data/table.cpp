@@ -64,9 +64,11 @@ bool parse_number(std::string_view cell, double& value) {
 
 void append_csv_cell(std::string& line, std::string_view cell) {
   ONPA_CHECK(cell.find('\0') == std::string_view::npos, "csv: cell with a NUL byte");
-  // Unquoted at the start of a file, a byte order mark would not be read as part of the cell.
-  if (cell.find_first_of(",\"\r\n") == std::string_view::npos &&
-      !cell.starts_with("\xEF\xBB\xBF")) {
+  // At the start of a file, what looks like a byte order mark (of UTF-8 or UTF-16) would be taken
+  // for one; behind a quote it is a part of the cell.
+  const bool mark = cell.starts_with("\xEF\xBB\xBF") || cell.starts_with("\xFE\xFF") ||
+                    cell.starts_with("\xFF\xFE");
+  if (!mark && cell.find_first_of(",\"\r\n") == std::string_view::npos) {
     line += cell;
     return;
   }
