@@ -47,6 +47,7 @@ data::DataSet embed_data(const data::DataSet& data, const EmbedClip& embed,
   one_by_one.max_bad_fraction = 1;
   data::DataSet out;
   out.audio_root = data.audio_root;
+  out.target_map = data.target_map;
   out.card = data.card;
   if (!rows.empty()) {
     data::AudioLoader loader(data, rows, one_by_one);

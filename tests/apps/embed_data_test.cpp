@@ -33,6 +33,7 @@ class EmbedData : public ::testing::Test {
     data::DataSet data = audio_data(folder_ / "audio", 20);
     write_bytes(folder_ / "audio" / "track7.mp3", "gone bad");
     data.tracks[9].audio.clear();
+    data.map_targets({.low = 10, .high = 90});
     data.save(folder_ / "data");
   }
   CommandResult embed(const std::string& out) {
@@ -52,6 +53,7 @@ TEST_F(EmbedData, TracksKeepAllButTheirFeatures) {
   ASSERT_EQ(after.feature_names.size(), 64u);
   EXPECT_EQ(after.feature_names[5], "f005");
   EXPECT_EQ(nlohmann::json::parse(after.card)["embedded"]["left_out"], 2);
+  EXPECT_EQ(after.target_map, before.target_map);
   std::size_t i = 0;
   for (const data::Track& track : before.tracks) {
     if (track.id == "track7" || track.id == "track9") continue;

@@ -33,12 +33,9 @@ def fuzz(build: Path, name: str, seconds: int) -> dict:
     corpus, found = build / "corpus" / name, build / "found"
     corpus.mkdir(parents=True, exist_ok=True)
     found.mkdir(exist_ok=True)
-    dictionary = SEEDS.parent / f"{name}.dict"
     words = [build / f"fuzz_{name}", corpus, SEEDS / name, f"-artifact_prefix={found}/{name}-", "-timeout=10",
              "-rss_limit_mb=1024", "-malloc_limit_mb=512", "-print_final_stats=1",
              f"-max_len={LONGEST.get(name, 8192)}"]
-    if dictionary.exists():
-        words.append(f"-dict={dictionary}")
     used, runs, coverage, text = 0.0, 0, 0, ""
     # libFuzzer's limit is by the clock; a machine that is shared gives less.
     while used < seconds:
