@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "kernels/error.h"
@@ -15,6 +16,10 @@ namespace {
 
 // Why a connection broke is usually on its way by another one.
 constexpr auto kReasonTime = std::chrono::seconds(2);
+
+// A rank that ends the job may do so because of what all were told by this same collective: the
+// others get this long to hear the rest of it, and say the same.
+constexpr auto kRestTime = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -55,6 +60,7 @@ bool Transport::advance(Flow& flow) {
 }
 
 void Transport::run(std::span<Flow> flows) {
+  std::optional<Clock::time_point> until;  // once there is a loss
   for (;;) {
     bool moved = false, done = true;
     for (Flow& flow : flows) {
@@ -63,7 +69,9 @@ void Transport::run(std::span<Flow> flows) {
     }
     if (done) return;
     if (moved) continue;
-    std::vector<pollfd> waits = {{control_.loss_fd(), POLLIN, 0}};
+    if (until && Clock::now() >= *until) broken(rank_, 0);
+    // poll() skips a negative descriptor.
+    std::vector<pollfd> waits = {{until ? -1 : control_.loss_fd(), POLLIN, 0}};
     for (const Flow& flow : flows) {
       const std::int64_t ready = flow.may_send ? *flow.may_send : flow.send_bytes;
       const int events =
@@ -72,10 +80,11 @@ void Transport::run(std::span<Flow> flows) {
       waits.push_back(
           {data_[static_cast<std::size_t>(flow.rank)].fd(), static_cast<short>(events), 0});
     }
-    if (poll(waits.data(), waits.size(), -1) < 0 && errno != EINTR) {
+    // Looks again while a loss is waited out, which is rare: no more is needed than to end in time.
+    if (poll(waits.data(), waits.size(), until ? 10 : -1) < 0 && errno != EINTR) {
       fail(ExitCode::kStopped, "waiting for other ranks: ", std::strerror(errno));
     }
-    if (waits[0].revents != 0) broken(rank_, 0);
+    if (waits[0].revents != 0) until = Clock::now() + kRestTime;
   }
 }
 
