@@ -54,7 +54,7 @@ std::unique_ptr<PcmReader> open_reader(ByteWindow& file, Format format, const st
 Clip decode(std::span<const std::byte> bytes, const std::string& name,
             const DecodeOptions& options) {
   ONPA_CHECK(options.rate_hz >= 1, "decode: a rate of ", options.rate_hz, " Hz");
-  capture_log();
+  prepare_ffmpeg();
   ByteWindow file(bytes);
   const auto reader = open_reader(file, sniff_format(file, name), name, options);
   Pcm& pcm = reader->sink().pcm();

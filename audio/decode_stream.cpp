@@ -40,7 +40,7 @@ struct DecodeStream::State {
   State(Source source, std::string shown, const DecodeOptions& given)
       : name(std::move(shown)), options(given), file(open(source)) {
     ONPA_CHECK(options.rate_hz >= 1, "decode: a rate of ", options.rate_hz, " Hz");
-    capture_log();
+    prepare_ffmpeg();
     reader = open_reader(*file, sniff_format(*file, name), name, options);
     skip = static_cast<std::int64_t>(reader->sink().pcm().skip);
   }

@@ -74,7 +74,7 @@ void drain(AVCodecContext* encoder, AVFormatContext* muxer, AVPacket* packet) {
 }  // namespace
 
 std::vector<std::byte> encode_mp3(const Clip& clip, int bitrate_kbps) {
-  capture_log();
+  prepare_ffmpeg();
   constexpr int kRatesHz[] = {16000, 22050, 24000, 32000, 44100, 48000};
   ONPA_CHECK(std::ranges::find(kRatesHz, clip.rate_hz) != std::end(kRatesHz),
              "encode_mp3: ", clip.rate_hz,

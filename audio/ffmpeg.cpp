@@ -9,6 +9,11 @@
 namespace onpa::audio {
 namespace {
 
+// A file of a few kilobytes can state a length of 2 GB, which FFmpeg allocates and clears before it
+// reads. The largest block that audio needs is an m4a's index: 24 bytes for each of 40 or so frames
+// a second, 37 hours of which fit.
+constexpr std::size_t kLargestBlock = std::size_t{1} << 27;
+
 thread_local std::string last_message;
 
 void keep_message(void* context, int level, const char* format, va_list arguments) {
@@ -76,9 +81,12 @@ CodecPtr make_codec_context(const AVCodec* codec) {
   return CodecPtr(check_allocated(avcodec_alloc_context3(codec)));
 }
 
-void capture_log() {
+void prepare_ffmpeg() {
   static std::once_flag once;
-  std::call_once(once, [] { av_log_set_callback(keep_message); });
+  std::call_once(once, [] {
+    av_log_set_callback(keep_message);
+    av_max_alloc(kLargestBlock);
+  });
   last_message.clear();
 }
 

@@ -1,5 +1,5 @@
-// Owning handles for FFmpeg objects, its errors as text, its log kept off the terminal. Private to
-// audio/.
+// Owning handles for FFmpeg objects, its errors as text, its log kept off the terminal, its memory
+// bounded. Private to audio/.
 #pragma once
 
 extern "C" {
@@ -7,6 +7,7 @@ extern "C" {
 #include <libavformat/avformat.h>
 #include <libavutil/channel_layout.h>
 #include <libavutil/log.h>
+#include <libavutil/mem.h>
 #include <libavutil/opt.h>
 }
 
@@ -30,9 +31,9 @@ PacketPtr make_packet();
 FramePtr make_frame();
 CodecPtr make_codec_context(const AVCodec* codec);
 
-/// From now on FFmpeg prints nothing; the last error that it logs on this thread is kept, and
-/// forgotten here. Call before a piece of work.
-void capture_log();
+/// From now on FFmpeg prints nothing and allocates no block over 128 MiB; the last error that it
+/// logs on this thread is kept, and forgotten here. Call before a piece of work.
+void prepare_ffmpeg();
 /// FFmpeg's text for `code`, with the last error that it logged on this thread, if any.
 std::string describe_error(int code);
 

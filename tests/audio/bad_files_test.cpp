@@ -1,5 +1,6 @@
 // Files that must be refused with their name and the reason, and never crash the decoder.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cmath>
 #include <cstring>
@@ -87,6 +88,21 @@ TEST(BadFiles, WavsWithDamagedHeaders) {
     EXPECT_NE(refusal(Bytes(file.begin(), file.begin() + static_cast<long>(length))), "accepted")
         << length;
   }
+}
+
+// A comment that is said to take 1 GB, in front of the audio: it is not allocated.
+TEST(BadFiles, WavWithAHugeComment) {
+  Bytes file = make_file({"wav", "pcm_s16le", "fflags=+bitexact"}, make_tones(1, 8000, 8000), 8000);
+  const Bytes comment = bytes_of("LIST\xff\xff\xff\x50INFOISFT\xff\xff\xff\x40some words");
+  file.insert(file.begin() + 36, comment.begin(), comment.end());
+  const auto peak_kib = [] {
+    rusage usage = {};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+  };
+  const long before = peak_kib();
+  EXPECT_REFUSED(file, "cannot read the wav file");
+  EXPECT_LT(peak_kib() - before, 256 << 10);
 }
 
 TEST(BadFiles, Mp3CutBetweenFrames) {
