@@ -351,6 +351,8 @@ Verb add_study(CLI::App& root, StudyArgs& a) {
   settings("dense", a.dense);
   app->add_option("--from", a.from, "what the models of genres start from: scratch or all-data")
       ->check(CLI::IsMember({"scratch", "all-data"}));
+  app->add_option("--init-from", a.init_from,
+                  "weights that passt starts from, as train passt has it");
   app->add_option(
          "--variant", a.variants,
          "NAME=MODEL:key=value,key=value: a model with other settings, on all data; may be "

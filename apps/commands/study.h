@@ -20,6 +20,7 @@ struct StudyArgs {
   std::string device = "auto";
   ConfigArgs passt, dense;
   std::string from = "scratch";       // scratch | all-data: what genres start from
+  std::string init_from;              // weights that passt starts from; "" for none
   std::vector<std::string> variants;  // NAME=MODEL:k=v,k=v
   std::optional<std::uint64_t> seed;  // of training and bootstrap; default: the settings', and 1
   int draws = 1000;                   // of the bootstrap

@@ -75,13 +75,6 @@ std::vector<std::string> last_lines(const fs::path& log) {
   return {lines.begin(), lines.end()};
 }
 
-// The weights that a cell starts from: the averaged ones of the newest checkpoint if it has any.
-fs::path weights_of(const fs::path& run) {
-  const fs::path last = run / "checkpoints" / "last";
-  const fs::path averaged = last / "swa.safetensors";
-  return fs::exists(averaged) ? averaged : last / "model.safetensors";
-}
-
 // The most memory that a process has had so far; 0 if it is gone.
 std::int64_t peak_of(pid_t pid) {
   std::ifstream status("/proc/" + std::to_string(pid) + "/status");
@@ -115,7 +108,7 @@ class Child {
                                       "--device",
                                       device};
     if (!cell.init_from.empty()) {
-      words.insert(words.end(), {"--init-from", weights_of(cell.init_from).string()});
+      words.insert(words.end(), {"--init-from", cell.init_from.string()});
     }
     std::vector<std::string> variables = child_environment(cell.threads);
     posix_spawn_file_actions_t files;

@@ -23,7 +23,7 @@ struct Cell {
   std::string key;                    // in file names: "acoustic_dense"
   Config config;
   std::filesystem::path data, run;
-  std::filesystem::path init_from;  // run whose weights it starts from; empty: none
+  std::filesystem::path init_from;  // weights or a run that it starts from; empty: none
   double work = 0;                  // samples to learn from
   int threads = 1;
 };

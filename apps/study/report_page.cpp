@@ -158,11 +158,16 @@ std::string changes_part(const Study& study) {
          table_with_files(variants_table(study));
 }
 
+// What the models of genres start from.
+std::string genres_start(const Study& study) {
+  if (study.from == "all-data") return "models that started from those of all data";
+  if (study.init_from.empty()) return "models of its own, trained from scratch";
+  return "models of its own, PaSST's started from " + study.init_from;
+}
+
 std::string genres_part(const Study& study) {
   std::string how =
-      "Each genre has " +
-      std::string(study.from == "all-data" ? "models that started from those of all data"
-                                           : "models of its own, trained from scratch") +
+      "Each genre has " + genres_start(study) +
       ". Rank 1 is the smallest error of a model, all data takes part. The difference "
       "is that of the mean absolute errors on the same tracks, p is of Wilcoxon's "
       "signed-rank test of the paired errors.";
@@ -263,6 +268,15 @@ std::string reproduce_part(const Study& study) {
          "<dl class=\"facts\">\n" + list + "</dl>\n";
 }
 
+std::string training_part(const Study& study) {
+  const std::string start = study.init_from.empty()
+                                ? ""
+                                : paragraph("PaSST started from the weights of " + study.init_from +
+                                                ", Dense from scratch.",
+                                            "note");
+  return start + curves_plots(study);
+}
+
 struct Part {
   std::string id, title, content;
 };
@@ -277,7 +291,7 @@ std::vector<Part> parts(const Study& study) {
            folded("The numbers by true popularity", table_with_files(error_bins_table(study)))},
       {"popularity", "Popularity of the tracks",
        popularity_plots(study) + table_with_files(counts_table(study))},
-      {"training", "Training", curves_plots(study)},
+      {"training", "Training", training_part(study)},
       {"tracks", "Worst and slowest tracks", tracks_part(study)},
       {"cost", "Cost", cost_part(study)},
       {"settings", "Settings and data card", settings_part(study)},

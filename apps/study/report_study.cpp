@@ -238,6 +238,7 @@ void read_data_and_options(const Node& root, Study& study) {
   study.min_tracks = options.number("min_tracks");
   study.models = options.at("models").texts();
   study.from = options.at("from").shown();
+  if (options.has("init_from")) study.init_from = options.at("init_from").shown();
   study.confidence = options.number("confidence");
   study.draws = options.number("draws");
   for (const auto& [model, toml] : root.at("configs").entries()) {

@@ -121,7 +121,7 @@ struct Study {
   data::TargetMap target_map;
   nlohmann::ordered_json card;  // null or the data card
   std::vector<std::string> models;
-  std::string from;
+  std::string from, init_from;  // init_from: weights that PaSST starts from; empty: none
   double seed = kUnknown, min_tracks = kUnknown, confidence = kUnknown, draws = kUnknown;
   std::map<std::string, std::string> configs;  // TOML text by model
   std::vector<Scope> scopes;                   // "all data" first

@@ -62,6 +62,19 @@ std::string time_text(double seconds) {
   return fmt::format("{:.1f} h", seconds / 3600);
 }
 
+// What the models of a study started from, so far.
+struct Started {
+  std::string from, weights;  // --from, and the hash of --init-from
+};
+
+std::optional<Started> started_of(const fs::path& file) {
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return std::nullopt;
+  const Json json = Json::parse(data::read_file(file), nullptr, false);
+  if (!json.is_object()) return std::nullopt;
+  return Started{json.value("from", ""), json.value("weights", "")};
+}
+
 // The hash of DATA that a genre's data set was made from; empty if there is none.
 std::string source_of(const fs::path& folder) {
   std::error_code ignored;
@@ -131,6 +144,8 @@ class Study {
 
   // A model that is there must be the one that is asked for, before anything is done.
   void check_cells() {
+    const fs::path start = plan_.folder.root / "start.json";
+    const std::optional<Started> started = started_of(start);
     for (const Cell& cell : plan_.cells) {
       const std::optional<TrainedWith> with = trained_with(plan_.folder, cell);
       if (!with) continue;
@@ -138,11 +153,16 @@ class Study {
       std::vector<std::string> changed = changed_keys(with->config, cell.config);
       const bool all = plan_.scopes[cell.scope].all;
       if ((all ? with->data_hash : source_of(cell.data)) != data_.hash) changed.push_back("data");
+      if (started && !all && started->from != args_.from) changed.push_back("--from");
+      const std::string weights = started ? started->weights : "";
+      if (cell.model == "passt" && weights != plan_.start_hash) changed.push_back("--init-from");
       if (changed.empty()) continue;
       fail(ExitCode::kConfig, cell.name, ": trained already with other settings, in ",
            cell.run.string(), ": ", fmt::format("{}", fmt::join(changed, ", ")),
            "; use another --out, or remove that folder and ", plan_.folder.result(cell).string());
     }
+    const Json json = {{"from", args_.from}, {"weights", plan_.start_hash}};
+    io::write_file_atomic(start, json.dump(2) + "\n", false);
   }
 
   void save_genres() {

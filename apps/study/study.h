@@ -25,9 +25,11 @@ struct StudyPlan {
   std::vector<Scope> scopes;
   std::vector<std::string> left_out;  // genres, with the reason
   std::vector<Cell> cells;            // scope by scope, then the variants
+  std::string start_hash;             // of the weights that passt starts from; empty: none
 };
 
-/// Throws Error: kConfig for settings, models, genres or variants that make no sense.
+/// Throws Error: kConfig for settings, models, genres or variants that make no sense; what
+/// StartWeights throws for args.init_from.
 StudyPlan plan_study(const StudyArgs& args, const data::DataSet& data);
 
 /// Goes through the whole study and leaves in args.out: data/ (a data set a genre), configs/,

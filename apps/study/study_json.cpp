@@ -67,6 +67,7 @@ StudyJson::StudyJson(const StudyArgs& args, const StudyPlan& plan, const data::D
              {"min_tracks", args.min_tracks},
              {"models", plan.models},
              {"from", args.from},
+             {"init_from", args.init_from},
              {"confidence", kConfidence},
              {"draws", args.draws}}},
            {"configs", Json::object()},

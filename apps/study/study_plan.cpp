@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 #include <set>
 
 #include "apps/study/study.h"
 #include "apps/support/compute_device.h"
 #include "apps/support/suggest.h"
+#include "apps/training/start_weights.h"
 #include "data/file.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
@@ -32,14 +34,16 @@ std::vector<std::string> models_of(const std::string& text) {
   return out;
 }
 
-Config config_of(const StudyArgs& args, const std::string& model,
+Config config_of(const StudyArgs& args, const std::string& model, const StartWeights* start,
                  const std::vector<std::string>& more = {}) {
   const ConfigArgs& given = model == "dense" ? args.dense : args.passt;
   std::vector<std::string> set;
   if (args.seed) set.push_back("train.seed=" + std::to_string(*args.seed));
   set.insert(set.end(), given.set.begin(), given.set.end());
   set.insert(set.end(), more.begin(), more.end());
-  Config config = load_config(model, given.file, set);
+  std::vector<std::string> chosen;
+  Config config = load_config(model, given.file, set, &chosen);
+  if (start != nullptr && model == "passt") config = start->fit(config, chosen).config;
   // An epoch of Dense takes less time than to write its checkpoint; what is stopped has one anyway.
   if (model == "dense" && config.train.checkpoint_epochs == 1) config.train.checkpoint_epochs = 0;
   return config;
@@ -100,7 +104,14 @@ class Planner {
   Planner(const StudyArgs& args, const data::DataSet& data) : args_(args), data_(data) {
     plan_.folder.root = args.out;
     plan_.models = models_of(args.models);
-    for (const std::string& model : plan_.models) plan_.configs[model] = config_of(args, model);
+    if (!args.init_from.empty()) {
+      if (std::ranges::find(plan_.models, "passt") == plan_.models.end()) {
+        fail(ExitCode::kConfig, "--init-from: no passt among the models, which it is for");
+      }
+      start_ = std::make_unique<StartWeights>(args.init_from);
+      plan_.start_hash = start_->hash();
+    }
+    for (const std::string& model : plan_.models) plan_.configs[model] = settings(model);
   }
 
   StudyPlan plan() {
@@ -128,6 +139,10 @@ class Planner {
   }
 
  private:
+  Config settings(const std::string& model, const std::vector<std::string>& more = {}) const {
+    return config_of(args_, model, start_.get(), more);
+  }
+
   void add(std::size_t s, const std::string& model, const Variant& variant) {
     const Scope& scope = plan_.scopes[s];
     const std::string folder = variant.name.empty() ? model : model + "-" + slug_of(variant.name);
@@ -139,9 +154,10 @@ class Planner {
     cell.name = model + (variant.name.empty() ? "" : " (" + variant.name + ")") + ", " + scope.name;
     cell.key = scope.slug + "_" + folder;
     cell.config =
-        variant.name.empty() ? plan_.configs.at(model) : config_of(args_, model, variant.settings);
+        variant.name.empty() ? plan_.configs.at(model) : settings(model, variant.settings);
     cell.data = scope.all ? std::filesystem::path(args_.data) : plan_.folder.data(scope.slug);
     cell.run = plan_.folder.run(scope.slug, folder);
+    if (model == "passt") cell.init_from = args_.init_from;
     if (args_.from == "all-data" && !scope.all) {
       cell.init_from = plan_.folder.run(plan_.scopes.front().slug, model);
     }
@@ -151,6 +167,7 @@ class Planner {
 
   const StudyArgs& args_;
   const data::DataSet& data_;
+  std::unique_ptr<StartWeights> start_;
   StudyPlan plan_;
 };
 

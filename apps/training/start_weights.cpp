@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <cmath>
@@ -30,22 +31,6 @@ using Values = std::vector<std::pair<std::string, std::string>>;
 const std::vector<std::string> kPresetKeys = {"model.depth", "model.width",   "model.heads",
                                               "model.mlp",   "model.patch_f", "model.patch_t",
                                               "mel.mels"};
-
-struct Source {
-  std::string name;
-  io::SafetensorsFile file;
-};
-
-Source open_source(const fs::path& path) {
-  if (!fs::is_directory(path)) {
-    nn::WeightsFile weights = nn::read_weights(path);
-    return {path.string(), {std::move(weights.tensors), std::move(weights.metadata)}};
-  }
-  nn::FoundCheckpoint found = open_checkpoint(path);
-  const std::string set = found.content.tensors.contains("swa") ? "swa" : "model";
-  return {found.folder.string(),
-          {std::move(found.content.tensors[set]), std::move(found.content.metadata[set])}};
-}
 
 bool has(const std::vector<std::string>& keys, const std::string& key) {
   return std::find(keys.begin(), keys.end(), key) != keys.end();
@@ -97,8 +82,8 @@ void check_front_end(const audio::MelConfig& mel) {
 // What somebody chose, against the values of the weights.
 class Choices {
  public:
-  Choices(const TrainOptions& options, const nn::PasstConfig& found)
-      : asked_(options.config), given_(options.given), found_(found) {
+  Choices(const Config& asked, const std::vector<std::string>& given, const nn::PasstConfig& found)
+      : asked_(asked), given_(given), found_(found) {
     const bool preset = has(given_, "model.preset");
     preset_ = preset ? asked_.model.preset : preset_of(found);
     chosen_ = given_;
@@ -169,44 +154,17 @@ std::string summary(const std::string& name, const Config& config, const nn::Ada
 }
 
 // A table that was published for two hops leaves the choice to mel.hop_samples.
-ModelCard card_of(const Source& source, const TrainOptions& options) {
+ModelCard card_of(const StartWeights& weights, const Config& config,
+                  const std::vector<std::string>& given) {
   try {
-    return ModelCard::read(source.file, source.name);
+    return ModelCard::read(weights.file(), weights.name());
   } catch (const Error& error) {
     if (error.code() != ExitCode::kConfig) throw;
-    if (!has(options.given, "mel.hop_samples")) {
+    if (!has(given, "mel.hop_samples")) {
       fail(error.code(), error.what(), " (in training: --set mel.hop_samples=320 or 160)");
     }
-    return ModelCard::read(source.file, source.name,
-                           static_cast<int>(options.config.mel.hop_samples));
-  }
-}
-
-// Reads the weights and settles the settings.
-void read_start(TrainOptions& options) {
-  const Source source = open_source(options.init_from);
-  const io::NamedTensors& tensors = source.file.tensors;
-  try {
-    auto adapted = std::make_shared<nn::Adapted>();
-    if (nn::is_deit(tensors)) {
-      const nn::PasstConfig found = nn::deit_config(tensors, options.config.passt());
-      options.config = Choices(options, found).apply(sizes_of(found), 0, source.name);
-      *adapted = nn::adapt_deit(tensors, options.config.passt());
-    } else {
-      const ModelCard card = card_of(source, options);
-      if (card.kind != "passt") fail(ExitCode::kConfig, "holds a ", card.kind, ", want a passt");
-      check_front_end(card.mel);
-      options.config =
-          Choices(options, card.passt).apply(values_of(card), card.seconds, source.name);
-      const nn::AdaptOptions how = {.interpolate_table =
-                                        options.config.model.time_table == "interpolate"};
-      *adapted = nn::adapt_weights(tensors, card.passt, options.config.passt(), how);
-    }
-    spdlog::info("{}", summary(source.name, options.config, *adapted));
-    options.start = std::move(adapted);
-  } catch (const Error& error) {
-    const std::string message = error.what();
-    fail(error.code(), message.starts_with(source.name) ? "" : source.name + ": ", message);
+    return ModelCard::read(weights.file(), weights.name(),
+                           static_cast<int>(config.mel.hop_samples));
   }
 }
 
@@ -237,6 +195,53 @@ void settings_of_run(TrainOptions& options, const fs::path& file) {
 
 }  // namespace
 
+StartWeights::StartWeights(const fs::path& path) : name_(path.string()) {
+  if (!fs::is_directory(path)) {
+    nn::WeightsFile weights = nn::read_weights(path);
+    file_ = {std::move(weights.tensors), std::move(weights.metadata)};
+    return;
+  }
+  nn::FoundCheckpoint found = open_checkpoint(path);
+  const std::string set = found.content.tensors.contains("swa") ? "swa" : "model";
+  name_ = found.folder.string();
+  file_ = {std::move(found.content.tensors[set]), std::move(found.content.metadata[set])};
+}
+
+std::string StartWeights::hash() const {
+  std::vector<std::string> each;
+  for (const auto& [name, tensor] : file_.tensors) {
+    const std::uint64_t values = XXH3_64bits(tensor.bytes(), tensor.byte_count());
+    each.push_back(name + " " + data::hash_hex(values));
+  }
+  std::sort(each.begin(), each.end());
+  const std::string text = fmt::format("{}", fmt::join(each, "\n"));
+  return data::hash_hex(XXH3_64bits(text.data(), text.size()));
+}
+
+StartWeights::Fitted StartWeights::fit(const Config& config,
+                                       const std::vector<std::string>& given) const {
+  try {
+    Fitted out;
+    if (nn::is_deit(file_.tensors)) {
+      const nn::PasstConfig found = nn::deit_config(file_.tensors, config.passt());
+      out.config = Choices(config, given, found).apply(sizes_of(found), 0, name_);
+      out.weights = nn::adapt_deit(file_.tensors, out.config.passt());
+      return out;
+    }
+    const ModelCard card = card_of(*this, config, given);
+    if (card.kind != "passt") fail(ExitCode::kConfig, "holds a ", card.kind, ", want a passt");
+    check_front_end(card.mel);
+    out.config = Choices(config, given, card.passt).apply(values_of(card), card.seconds, name_);
+    const nn::AdaptOptions how = {.interpolate_table =
+                                      out.config.model.time_table == "interpolate"};
+    out.weights = nn::adapt_weights(file_.tensors, card.passt, out.config.passt(), how);
+    return out;
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    fail(error.code(), message.starts_with(name_) ? "" : name_ + ": ", message);
+  }
+}
+
 TrainOptions with_start(const TrainOptions& options, const data::DataSet& data, Ranks& ranks) {
   if (options.init_from.empty() || options.config.model.kind != "passt") return options;
   check_same_job(ranks, options, data);
@@ -246,7 +251,11 @@ TrainOptions with_start(const TrainOptions& options, const data::DataSet& data, 
     if (has_checkpoint(options.run) && fs::exists(saved)) {
       settings_of_run(out, saved);
     } else {
-      read_start(out);
+      const StartWeights weights(out.init_from);
+      StartWeights::Fitted fitted = weights.fit(out.config, out.given);
+      out.config = std::move(fitted.config);
+      spdlog::info("{}", summary(weights.name(), out.config, fitted.weights));
+      out.start = std::make_shared<nn::Adapted>(std::move(fitted.weights));
     }
   });
   if (ranks.several()) {
@@ -263,19 +272,20 @@ void load_start(const TrainOptions& options, TrainTask& task, const FlatParams& 
                report.unexpected.size(), " unexpected");
     return;
   }
-  const Source source = open_source(options.init_from);
-  if (source.file.metadata.contains("kind")) {
-    const ModelCard card = ModelCard::read(source.file, source.name);
+  const StartWeights weights(options.init_from);
+  if (weights.file().metadata.contains("kind")) {
+    const ModelCard card = ModelCard::read(weights.file(), weights.name());
     if (card.kind != task.card().kind) {
-      fail(ExitCode::kConfig, source.name, ": holds a ", card.kind, ", want a ", task.card().kind);
+      fail(ExitCode::kConfig, weights.name(), ": holds a ", card.kind, ", want a ",
+           task.card().kind);
     }
     if (card.feature_names != task.card().feature_names) {
-      fail(ExitCode::kConfig, source.name, ": trained on the features ",
+      fail(ExitCode::kConfig, weights.name(), ": trained on the features ",
            fmt::format("{}", fmt::join(card.feature_names, ", ")), "; the data set has ",
            fmt::format("{}", fmt::join(task.card().feature_names, ", ")));
     }
   }
-  restore_weights(source.file.tensors, params);
+  restore_weights(weights.file().tensors, params);
 }
 
 }  // namespace onpa::apps

@@ -1,12 +1,48 @@
 // Where a run starts that does not start from nothing: `--init-from`.
 #pragma once
 
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "apps/inference/model_card.h"
+#include "apps/support/config.h"
 #include "apps/training/ranks.h"
 #include "apps/training/train_task.h"
 #include "apps/training/trainer.h"
+#include "nn/adapt.h"
 #include "tensor/flat_params.h"
+#include "tensor/io/safetensors.h"
 
 namespace onpa::apps {
+
+/// Weights that a training can start from: a file of nn::read_weights(), a checkpoint, or a run, of
+/// whose newest checkpoint the averaged ones are taken if there are any.
+class StartWeights {
+ public:
+  /// Reads them. Throws what nn::read_weights() and open_checkpoint() throw.
+  explicit StartWeights(const std::filesystem::path& path);
+
+  /// The file or checkpoint.
+  const std::string& name() const { return name_; }
+  const io::SafetensorsFile& file() const { return file_; }
+  /// Of names and values, whatever kind of file they came in; 16 hexadecimal digits.
+  std::string hash() const;
+
+  struct Fitted {
+    Config config;
+    nn::Adapted weights;
+  };
+  /// The settings and weights of a PaSST that starts from these: `config`, where the settings of
+  /// architecture, front end and clip length are those of the weights unless their keys stand in
+  /// `given`; and the weights as that model takes them. Throws Error (kConfig) naming the setting,
+  /// its value, the weights' one and what to do.
+  Fitted fit(const Config& config, const std::vector<std::string>& given) const;
+
+ private:
+  std::string name_;
+  io::SafetensorsFile file_;
+};
 
 /// `options` as they are, unless they name weights to start a PaSST from. Then the settings of its
 /// architecture, front end and clip length are those of the weights wherever nobody chose others,

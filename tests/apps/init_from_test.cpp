@@ -248,6 +248,53 @@ TEST_F(InitFrom, ADenseDoesNotStartFromAPasst) {
   EXPECT_NE(result.err.find("holds a passt, want a dense"), std::string::npos) << result.err;
 }
 
+// The study's PaSST starts from weights whose architecture nobody wrote down, and its Dense does
+// not; what is there is not gone on with from other weights.
+TEST_F(InitFrom, AStudyStartsItsPasst) {
+  const auto study = [](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"study",    "--data",   path("data"), "--out",
+                                     path("st"), "--genres", "none",       "--device",
+                                     "cpu",      "--draws",  "100"};
+    for (const char* set :
+         {"data.seconds=0.5", "train.batch_size=4", "train.max_steps=1", "train.lr=0",
+          "train.patchout_time=0", "train.patchout_freq=0", "mel.freq_mask=0", "mel.time_mask=0"}) {
+      args.insert(args.end(), {"--set-passt", set});
+    }
+    for (const char* set : {"model.hidden=[4]", "train.max_steps=1", "train.batch_size=4"}) {
+      args.insert(args.end(), {"--set-dense", set});
+    }
+    args.insert(args.end(), more.begin(), more.end());
+    return run_command(args);
+  };
+  const std::string published = path("published.safetensors").string();
+  const CommandResult result = study({"--init-from", published});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Weights given = read(path("published.safetensors"));
+  const Weights got = read(path("st") / "runs/all-data/passt/checkpoints/last/model.safetensors");
+  for (const auto& [name, values] : got) {
+    if (name.starts_with("head.1.")) continue;
+    EXPECT_EQ(values, given.at(name)) << name;
+  }
+  const std::string report = read_bytes(path("st") / "report.html");
+  EXPECT_NE(report.find("PaSST started from the weights of " + published), std::string::npos);
+  const CommandResult again = study({"--init-from", published});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(again.err.find("trained in"), std::string::npos) << again.err;
+
+  io::SafetensorsFile other = io::read_safetensors(published);
+  other.find("cls_token").data<float>()[0] += 1;
+  io::write_safetensors(path("other.safetensors"), other.tensors);
+  const CommandResult refused = study({"--init-from", path("other.safetensors").string()});
+  EXPECT_EQ(refused.code, 78);
+  EXPECT_NE(refused.err.find("passt, all data: trained already with other settings"),
+            std::string::npos)
+      << refused.err;
+  EXPECT_NE(refused.err.find(": --init-from;"), std::string::npos) << refused.err;
+  EXPECT_EQ(study({"--init-from", published, "--set-passt", "model.depth=4"}).code, 78);
+  EXPECT_EQ(study({"--init-from", published, "--models", "dense"}).code, 78);
+  EXPECT_EQ(study({"--init-from", path("none.pt").string()}).code, 66);
+}
+
 // Ranks that are processes: rank 0 alone reads the weights. The moments are kept in parts.
 TEST_F(InitFrom, TwoRanksHaveTheWeightsOfOne) {
   const std::vector<std::string> set = {

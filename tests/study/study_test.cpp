@@ -185,6 +185,9 @@ TEST_F(Study, GenresCanStartFromTheModelOfAllData) {
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(weights("all-data"), all_data);
   EXPECT_NE(weights("edm"), from_scratch);
+  const CommandResult other = run();
+  EXPECT_EQ(other.code, 78);
+  EXPECT_NE(other.err.find("--from;"), std::string::npos) << other.err;
 }
 
 TEST_F(Study, PeersAreMeasuredOnTheSameTracks) {
