@@ -2,19 +2,13 @@
 
 #include <utility>
 
+#include "audio/big_endian.h"
 #include "kernels/error.h"
 
 namespace onpa::audio {
 namespace {
 
 using Bytes = std::span<const std::byte>;
-
-std::uint32_t u8(Bytes b, std::size_t i) {
-  return std::to_integer<std::uint32_t>(b[i]);
-}
-std::uint32_t u32(Bytes b, std::size_t i) {
-  return u8(b, i) << 24 | u8(b, i + 1) << 16 | u8(b, i + 2) << 8 | u8(b, i + 3);
-}
 
 constexpr int kKbps[5][15] = {
     {0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448},  // 1, layer I

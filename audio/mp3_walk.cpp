@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "audio/big_endian.h"
 #include "kernels/error.h"
 
 namespace onpa::audio {
@@ -13,12 +14,6 @@ namespace {
 
 using Bytes = std::span<const std::byte>;
 
-std::uint32_t u8(Bytes b, std::size_t i) {
-  return std::to_integer<std::uint32_t>(b[i]);
-}
-std::uint32_t u32(Bytes b, std::size_t i) {
-  return u8(b, i) << 24 | u8(b, i + 1) << 16 | u8(b, i + 2) << 8 | u8(b, i + 3);
-}
 bool starts_with(Bytes b, std::size_t at, std::string_view text) {
   return at <= b.size() && b.size() - at >= text.size() &&
          std::memcmp(b.data() + at, text.data(), text.size()) == 0;

@@ -15,11 +15,14 @@
 #include "tensor/flat_params.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/ops/loss.h"
+#include "tests/support/explain_golden.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/hash_fill.h"
 
 namespace onpa::apps {
 namespace {
+
+using testing::largest_difference;
 
 ModelCard card_of(const nn::PasstConfig& config) {
   ModelCard card;
@@ -29,34 +32,10 @@ ModelCard card_of(const nn::PasstConfig& config) {
   return card;
 }
 
-double largest_difference(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.shape(), b.shape());
-  if (a.shape() != b.shape()) return INFINITY;
-  double out = 0;
-  for (std::int64_t i = 0; i < a.numel(); ++i) {
-    const double difference =
-        std::abs(static_cast<double>(a.data<float>()[i] - b.data<float>()[i]));
-    out = std::isfinite(difference) ? std::max(out, difference) : INFINITY;
-  }
-  return out;
-}
-
 // As in tests/golden/make_explain.py: three frames at the end are under no patch.
 class ExplainGolden : public ::testing::Test {
  protected:
-  static nn::PasstConfig config() {
-    nn::PasstConfig c;
-    c.mels = 32;
-    c.patch_f = c.patch_t = 8;
-    c.stride_f = c.stride_t = 6;
-    c.table_t = 10;
-    c.width = 32;
-    c.heads = 4;
-    c.depth = 3;
-    c.mlp = 128;
-    c.outputs = 5;
-    return c;
-  }
+  static nn::PasstConfig config() { return testing::explain_config(); }
   ExplainGolden() { testing::hash_fill_parameters(model_); }
   Tensor want(const std::string& name) const { return want_.find(name); }
   Explanation run(ExplainMethod method, std::int64_t steps = 16) {

@@ -10,39 +10,14 @@
 #include "tensor/autograd.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/ops/attention.h"
+#include "tests/support/explain_golden.h"
 #include "tests/support/hash_fill.h"
 
 namespace onpa::nn {
 namespace {
 
-constexpr std::int64_t kHeads = 4;
-
-// As in tests/golden/make_explain.py.
-PasstConfig golden_config() {
-  PasstConfig config;
-  config.mels = 32;
-  config.patch_f = config.patch_t = 8;
-  config.stride_f = config.stride_t = 6;
-  config.table_t = 10;
-  config.width = 32;
-  config.heads = kHeads;
-  config.depth = 3;
-  config.mlp = 128;
-  config.outputs = 5;
-  return config;
-}
-
-double largest_difference(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.shape(), b.shape());
-  if (a.shape() != b.shape()) return INFINITY;
-  double out = 0;
-  for (std::int64_t i = 0; i < a.numel(); ++i) {
-    const double difference =
-        std::abs(static_cast<double>(a.data<float>()[i] - b.data<float>()[i]));
-    out = std::isfinite(difference) ? std::max(out, difference) : INFINITY;
-  }
-  return out;
-}
+using testing::explain_config;
+using testing::largest_difference;
 
 struct Case {
   std::int64_t tokens, heads, width;
@@ -124,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, AttentionRows,
 class AttentionMaps : public ::testing::Test {
  protected:
   AttentionMaps()
-      : model_(golden_config()),
+      : model_(explain_config()),
         want_(
             io::read_safetensors(std::filesystem::path(ONPA_GOLDEN_DIR) / "explain.safetensors")) {
     testing::hash_fill_parameters(model_);
@@ -149,7 +124,7 @@ TEST_F(AttentionMaps, LayersAndHeadsEqualThePublicModels) {
 TEST_F(AttentionMaps, LayersAndHeadsThatAreNotThereAreRefused) {
   EXPECT_THROW(prefix_attention(model_, tokens_, 3), Error);
   EXPECT_THROW(prefix_attention(model_, tokens_, -1), Error);
-  EXPECT_THROW(prefix_attention(model_, tokens_, 0, kHeads), Error);
+  EXPECT_THROW(prefix_attention(model_, tokens_, 0, explain_config().heads), Error);
   EXPECT_THROW(prefix_attention(model_, tokens_, 0, -2), Error);
   const Tensor qkv = testing::hash_tensor({1, 5, 24}, "qkv", 1);
   EXPECT_THROW(attention_rows(qkv, 2, 2, 0, 5), Error);
