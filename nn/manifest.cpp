@@ -28,6 +28,13 @@ std::string hash_text(const std::string& text) {
   fail(ExitCode::kBadCheckpoint, kManifestName, ": ", reason);
 }
 
+// A number with a fraction or an exponent may not fit any integer.
+template <class T>
+T whole(const nlohmann::json& value) {
+  if (!value.is_number_integer()) refuse("not the JSON of a manifest");
+  return value.get<T>();
+}
+
 }  // namespace
 
 struct Xxh3::State {
@@ -68,10 +75,10 @@ Manifest parse_manifest(const std::string& text) {
   Manifest manifest;
   try {
     const auto json = nlohmann::json::parse(text);
-    if (json.at("format").get<std::int64_t>() != kFormat) refuse("another format version");
-    manifest.step = json.at("step").get<std::int64_t>();
+    if (whole<std::int64_t>(json.at("format")) != kFormat) refuse("another format version");
+    manifest.step = whole<std::int64_t>(json.at("step"));
     for (const auto& [name, file] : json.at("files").items()) {
-      manifest.files[name] = {file.at("bytes").get<std::uint64_t>(),
+      manifest.files[name] = {whole<std::uint64_t>(file.at("bytes")),
                               file.at("xxh3_64").get<std::string>()};
     }
   } catch (const nlohmann::json::exception&) {

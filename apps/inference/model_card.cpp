@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +16,7 @@ namespace onpa::apps {
 namespace {
 
 using Metadata = std::map<std::string, std::string>;
+using Json = nlohmann::json;
 
 // Reads entries of one file's metadata with errors that name it.
 class Reader {
@@ -30,21 +33,46 @@ class Reader {
     if (!data::parse_number(text(key), value)) bad(key, "a number");
     return value;
   }
-  template <class T>
-  std::vector<T> list(const std::string& key, const char* want) const {
-    const auto json = nlohmann::json::parse(text(key), nullptr, false);
-    if (!json.is_array()) bad(key, want);
-    try {
-      return json.get<std::vector<T>>();
-    } catch (const nlohmann::json::exception&) {
-      bad(key, want);
-    }
+  double within(const std::string& key, double low, double high) const {
+    const double value = number(key);
+    if (value < low || value > high) bad(key, fmt::format("{} to {}", low, high));
+    return value;
   }
-  [[noreturn]] void bad(const std::string& key, const char* want) const {
+  float real(const std::string& key, double low, double high) const {
+    return static_cast<float>(within(key, low, high));
+  }
+  int whole(const std::string& key, int low, int high) const {
+    const double value = number(key);
+    if (value < low || value > high || value != std::floor(value)) {
+      bad(key, fmt::format("a whole number from {} to {}", low, high));
+    }
+    return static_cast<int>(value);
+  }
+  std::vector<std::string> names(const std::string& key) const {
+    return list<std::string>(key, "a list of names", [](const Json& x) { return x.is_string(); });
+  }
+  std::vector<float> floats(const std::string& key) const {
+    return list<float>(key, "a list of numbers", [](const Json& x) {
+      return x.is_number() && std::isfinite(x.get<float>());
+    });
+  }
+  std::vector<std::int64_t> widths(const std::string& key) const {
+    return list<std::int64_t>(key, "a list of widths", [](const Json& x) {
+      return x.is_number_integer() && x.get<std::int64_t>() >= 1;
+    });
+  }
+  [[noreturn]] void bad(const std::string& key, const std::string& want) const {
     fail(ExitCode::kBadCheckpoint, name_, ": metadata ", key, " is '", text(key), "', want ", want);
   }
 
  private:
+  template <class T, class IsGood>
+  std::vector<T> list(const std::string& key, const char* want, const IsGood& is_good) const {
+    const auto json = Json::parse(text(key), nullptr, false);
+    if (!json.is_array() || !std::ranges::all_of(json, is_good)) bad(key, want);
+    return json.get<std::vector<T>>();
+  }
+
   const Metadata& metadata_;
   const std::string& name_;
 };
@@ -64,37 +92,33 @@ Metadata mel_metadata(const audio::MelConfig& m) {
 
 audio::MelConfig read_mel(const Reader& reader) {
   audio::MelConfig m;
-  m.rate_hz = static_cast<int>(reader.number("mel.rate_hz"));
-  m.mels = static_cast<int>(reader.number("mel.mels"));
-  m.win_samples = static_cast<int>(reader.number("mel.win_samples"));
-  m.hop_samples = static_cast<int>(reader.number("mel.hop_samples"));
-  m.fmin_hz = static_cast<float>(reader.number("mel.fmin_hz"));
-  m.fmax_hz = static_cast<float>(reader.number("mel.fmax_hz"));
-  m.preemphasis = static_cast<float>(reader.number("mel.preemphasis"));
-  m.log_offset = static_cast<float>(reader.number("mel.log_offset"));
-  m.mean = static_cast<float>(reader.number("mel.mean"));
-  m.std = static_cast<float>(reader.number("mel.std"));
-  if (m.rate_hz < 1) reader.bad("mel.rate_hz", "at least 1");
-  if (m.mels < 1) reader.bad("mel.mels", "at least 1");
-  if (m.hop_samples < 1) reader.bad("mel.hop_samples", "at least 1");
-  if (m.win_samples < 1 || m.win_samples > kernels::kMelFft) {
-    reader.bad("mel.win_samples", "1 to 1024");
-  }
+  m.rate_hz = reader.whole("mel.rate_hz", 1000, 1000000);
+  m.mels = reader.whole("mel.mels", 1, 4096);
+  m.win_samples = reader.whole("mel.win_samples", 1, kernels::kMelFft);
+  m.hop_samples = reader.whole("mel.hop_samples", 1, 1000000);
+  const double nyquist_hz = m.rate_hz / 2.0;
+  m.fmin_hz = reader.real("mel.fmin_hz", 0, nyquist_hz);
+  m.fmax_hz = reader.real("mel.fmax_hz", 0, nyquist_hz);
+  if (m.fmin_hz >= m.fmax_hz) reader.bad("mel.fmax_hz", "more than mel.fmin_hz");
+  m.preemphasis = reader.real("mel.preemphasis", -1, 1);
+  m.log_offset = reader.real("mel.log_offset", 1e-30, 1);
+  m.mean = reader.real("mel.mean", -1000, 1000);
+  m.std = reader.real("mel.std", 1e-6, 1e6);
   return m;
 }
 
 void read_dense(const Reader& reader, const io::SafetensorsFile& file, const std::string& name,
                 ModelCard& card) {
-  card.feature_names = reader.list<std::string>("feature.names", "a list of names");
-  card.features.mean = reader.list<float>("feature.mean", "a list of numbers");
-  card.features.std = reader.list<float>("feature.std", "a list of numbers");
+  card.feature_names = reader.names("feature.names");
+  card.features.mean = reader.floats("feature.mean");
+  card.features.std = reader.floats("feature.std");
   const std::size_t count = card.feature_names.size();
   if (card.features.mean.size() != count || card.features.std.size() != count) {
     fail(ExitCode::kBadCheckpoint, name, ": ", count, " feature names, ", card.features.mean.size(),
          " means, ", card.features.std.size(), " deviations");
   }
   card.dense.inputs = static_cast<std::int64_t>(count);
-  card.dense.hidden = reader.list<std::int64_t>("dense.hidden", "a list of widths");
+  card.dense.hidden = reader.widths("dense.hidden");
   card.dense.activation = reader.text("dense.activation") == "gelu" ? kernels::Activation::kGelu
                                                                     : kernels::Activation::kRelu;
   const Tensor last = file.find("layers." + std::to_string(card.dense.hidden.size()) + ".weight");
@@ -205,7 +229,10 @@ ModelCard ModelCard::read(const io::SafetensorsFile& file, const std::string& na
   } else if (card.kind == "passt") {
     card.passt = read_passt(file, name);
     card.mel = read_mel(reader);
-    card.seconds = reader.number("audio.seconds");
+    if (card.mel.mels != card.passt.mels) {
+      reader.bad("mel.mels", fmt::format("the {} of the model", card.passt.mels));
+    }
+    card.seconds = reader.within("audio.seconds", 0, 1e6);
     if (hop != 0 && hop != card.mel.hop_samples) {
       fail(ExitCode::kConfig, name, ": made for hop ", card.mel.hop_samples, "; leave --hop ", hop,
            " out");

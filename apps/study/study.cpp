@@ -71,8 +71,11 @@ std::optional<Started> started_of(const fs::path& file) {
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return std::nullopt;
   const Json json = Json::parse(data::read_file(file), nullptr, false);
-  if (!json.is_object()) return std::nullopt;
-  return Started{json.value("from", ""), json.value("weights", "")};
+  const auto text = [&](const char* key) {
+    const bool there = json.is_object() && json.contains(key) && json[key].is_string();
+    return there ? json[key].get<std::string>() : std::string();
+  };
+  return Started{text("from"), text("weights")};
 }
 
 // The hash of DATA that a genre's data set was made from; empty if there is none.

@@ -103,21 +103,29 @@ TrainState TrainState::from_json(const std::string& text) {
   TrainState s;
   try {
     const auto json = nlohmann::json::parse(text);
-    json.at("step").get_to(s.step);
-    json.at("epoch").get_to(s.epoch);
-    json.at("cursor").get_to(s.cursor);
-    json.at("samples").get_to(s.samples);
-    json.at("nonfinite_run").get_to(s.nonfinite_run);
-    json.at("nonfinite_total").get_to(s.nonfinite_total);
-    json.at("epoch_first_step").get_to(s.epoch_first_step);
+    const auto count = [&](const char* key, auto& value) {
+      // A number with a fraction or an exponent may not fit.
+      if (!json.at(key).is_number_integer()) {
+        fail(ExitCode::kBadCheckpoint, kStateFile, ": ", key, " is ", json.at(key).dump(),
+             ", want a whole number");
+      }
+      json.at(key).get_to(value);
+    };
+    count("step", s.step);
+    count("epoch", s.epoch);
+    count("cursor", s.cursor);
+    count("samples", s.samples);
+    count("nonfinite_run", s.nonfinite_run);
+    count("nonfinite_total", s.nonfinite_total);
+    count("epoch_first_step", s.epoch_first_step);
     json.at("epoch_closed").get_to(s.epoch_closed);
-    json.at("evaluated_step").get_to(s.evaluated_step);
+    count("evaluated_step", s.evaluated_step);
     json.at("train_seconds").get_to(s.train_seconds);
     json.at("best_rmse").get_to(s.best_rmse);
-    json.at("best_step").get_to(s.best_step);
+    count("best_step", s.best_step);
     json.at("hours_per_epoch").get_to(s.hours_per_epoch);
     if (json.contains("line_steps")) {  // a checkpoint of version 0.1.0 may lack it
-      json.at("line_steps").get_to(s.line_steps);
+      count("line_steps", s.line_steps);
       const auto& loss = json.at("line_loss");
       s.line_loss = loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>();
     }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/inference/model_card.h"
 #include "apps/support/config.h"
 #include "nn/manifest.h"
 #include "tensor/io/file.h"
@@ -77,6 +78,35 @@ void manifest_seeds(const fs::path& folder) {
   }
 }
 
+void card_seeds(const fs::path& folder) {
+  apps::ModelCard card;
+  const auto lines = [&] {
+    std::string text;
+    for (const auto& [key, value] : card.metadata()) text += key + "=" + value + "\n";
+    return text;
+  };
+  card.kind = "dense";
+  card.dense = {.inputs = 2, .hidden = {3}, .outputs = 1};
+  card.feature_names = {"energy", "valence"};
+  card.features = {.mean = {0.5f, 0.25f}, .std = {1, 2}};
+  write(folder / "dense", lines());
+  card.dense.activation = kernels::Activation::kGelu;
+  card.target_std = 0.25;
+  write(folder / "gelu", lines());
+  card.kind = "passt";
+  card.passt = nn::PasstConfig::preset("passt-xs");
+  card.passt.width = card.passt.heads = card.passt.mlp = 4;
+  card.passt.depth = 1;
+  card.mel.mels = 32;
+  write(folder / "passt", lines());
+  card.mel.hop_samples = 160;
+  card.mel.fmax_hz = 12000.5f;
+  card.seconds = 10;
+  write(folder / "hop160", lines());
+  card.mel.rate_hz = 1000000;
+  write(folder / "rate", lines());
+}
+
 void config_seeds(const fs::path& folder) {
   for (const char* kind : {"passt", "dense"}) {
     write(folder / (std::string(kind) + ".toml"), apps::to_toml(apps::parse_toml(kind, "", kind)));
@@ -100,5 +130,6 @@ int main(int argc, char** argv) {
   onpa::audio_seeds(folder / "audio");
   onpa::safetensors_seeds(folder / "safetensors");
   onpa::manifest_seeds(folder / "manifest");
+  onpa::card_seeds(folder / "card");
   onpa::config_seeds(folder / "config");
 }

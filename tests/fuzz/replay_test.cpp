@@ -34,7 +34,7 @@ TEST_P(Corpus, IsHarmless) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fuzz, Corpus,
-                         ::testing::Values("audio", "config", "csv", "manifest", "pickle",
+                         ::testing::Values("audio", "card", "config", "csv", "manifest", "pickle",
                                            "safetensors", "torch_file"),
                          [](const auto& info) { return info.param; });
 

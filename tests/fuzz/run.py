@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SEEDS = Path(__file__).resolve().parent / "corpus"
-TARGETS = ("audio", "config", "csv", "manifest", "pickle", "safetensors", "torch_file")
+TARGETS = ("audio", "card", "config", "csv", "manifest", "pickle", "safetensors", "torch_file")
 LONGEST = {"audio": 65536, "torch_file": 32768}  # bytes of an input; 8192 of the others
 MOST_KEPT_BYTES, MOST_KEPT_FILE = 100_000, 8192  # of a target's corpus in the tree, of one file in it
 
@@ -33,7 +33,7 @@ def fuzz(build: Path, name: str, seconds: int) -> dict:
     corpus, found = build / "corpus" / name, build / "found"
     corpus.mkdir(parents=True, exist_ok=True)
     found.mkdir(exist_ok=True)
-    words = [build / f"fuzz_{name}", corpus, SEEDS / name, f"-artifact_prefix={found}/{name}-", "-timeout=10",
+    words = [build / f"fuzz_{name}", corpus, SEEDS / name, f"-artifact_prefix={found}/{name}-", "-timeout=60",
              "-rss_limit_mb=1024", "-malloc_limit_mb=512", "-print_final_stats=1",
              f"-max_len={LONGEST.get(name, 8192)}"]
     used, runs, coverage, text = 0.0, 0, 0, ""
@@ -56,7 +56,7 @@ def keep(build: Path, name: str) -> int:
     merged = build / "merged" / name
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir(parents=True)
-    subprocess.run([build / f"fuzz_{name}", "-merge=1", "-timeout=10", "-rss_limit_mb=1024", merged, SEEDS / name,
+    subprocess.run([build / f"fuzz_{name}", "-merge=1", "-timeout=60", "-rss_limit_mb=1024", merged, SEEDS / name,
                     build / "corpus" / name], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     have = {p.read_bytes() for p in (SEEDS / name).iterdir()}
     room = MOST_KEPT_BYTES - sum(map(len, have))
