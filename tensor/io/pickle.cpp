@@ -233,11 +233,25 @@ class Machine {
     count_references(3);
     push({.kind = Kind::kTensor,
           .integer = offset.integer,
+    if (args.items.size() == 7) check_bits(out_.values[args.items[6]]);
           .items = {args.items[0], args.items[2], args.items[3]}});
   }
   // ("storage", type, key, device, elements), and older: a view of it
   void push_storage(PickleRef ref) {
     const PickleValue& id = out_.values[ref];
+  // Metadata names bits such as "neg" and "conj": the values are not those that the storage has.
+  void check_bits(const PickleValue& metadata) const {
+    if (metadata.kind == Kind::kNone) return;
+    if (metadata.kind != Kind::kDict) {
+      refuse("argument 6 is ", describe(metadata), ", want a dict of the tensor's bits");
+    }
+    if (metadata.items.empty()) return;
+    const PickleValue& bit = out_.values[metadata.items.front()];
+    refuse("a tensor with the bit ",
+           bit.kind == Kind::kString ? shown_text(bit.text) : describe(bit),
+           " set, whose values are not as they are stored; call .resolve_neg() and "
+           ".resolve_conj() on it before torch.save");
+  }
     if (id.kind != Kind::kTuple || (id.items.size() != 5 && id.items.size() != 6)) {
       refuse("got ", describe(id), ", want a storage's five values");
     }

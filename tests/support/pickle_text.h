@@ -35,9 +35,11 @@ inline std::string storage(const std::string& type, const std::string& key, std:
 }
 inline std::string tensor(const std::string& storage, std::int64_t offset,
                           std::initializer_list<std::int64_t> size,
-                          std::initializer_list<std::int64_t> stride) {
+                          std::initializer_list<std::int64_t> stride,
+                          const std::string& metadata = "") {
   return global("torch._utils", "_rebuild_tensor_v2") + "(" + storage + number(offset) +
-         tuple(size) + tuple(stride) + "\x89" + global("collections", "OrderedDict") + ")RtR";
+         tuple(size) + tuple(stride) + "\x89" + global("collections", "OrderedDict") + ")R" +
+         metadata + "tR";
 }
 /// A state dict with one tensor, "w".
 inline std::string state(const std::string& tensor) {

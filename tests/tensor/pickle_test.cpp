@@ -148,6 +148,20 @@ TEST(Pickle, MalformedTensorsAreRefused) {
   expect_refused(proto() + global("torch", "Size") + tuple({2, -3}) + "\x85R.", {"-3"});
 }
 
+// A view that negates has its values in the storage with the other sign.
+TEST(Pickle, TensorsThatAreNotAsStoredAreRefused) {
+  const std::string four = storage("FloatStorage", "0", 4);
+  const auto with = [&](const std::string& metadata) {
+    return state(tensor(four, 0, {4}, {1}, metadata));
+  };
+  EXPECT_EQ(refusal(with("N")), "accepted");
+  EXPECT_EQ(refusal(with("}")), "accepted");
+  expect_refused(with("}" + text("neg") + "\x88s"), {"the bit neg", ".resolve_neg()"});
+  expect_refused(with("}" + text("conj") + "\x88s"), {"the bit conj", ".resolve_conj()"});
+  expect_refused(with("}K\x01\x88s"), {"the bit the number 1"});
+  expect_refused(with("K\x01"), {"argument 6 is the number 1"});
+}
+
 TEST(Pickle, ShapesOfManyAxesAreRefused) {
   std::string many = proto() + "(" + global("torch", "Size") + "q" + le(0, 1) + "(";
   for (int i = 0; i < 100; ++i) many += "K\x01";
