@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <string_view>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 
 #include "kernels/error.h"
@@ -72,19 +72,35 @@ Content content_of(const io::ByteInput& input) {
 // Weights that belong together, and what stood before their names.
 struct Set {
   std::string name;
+  std::vector<std::string> also;  // other names of the same dict
   std::vector<std::pair<std::string, PickleRef>> tensors;
+
+  bool is_called(const std::string& other) const {
+    return name == other || std::find(also.begin(), also.end(), other) != also.end();
+  }
 };
 
 bool strip(std::string& name, std::string_view prefix) {
-  if (!name.starts_with(prefix)) return false;
+  if (!name.starts_with(prefix) || name.size() == prefix.size()) return false;
   name.erase(0, prefix.size());
   return true;
 }
 
-// Wrappers of training: data parallelism and weight averaging, torch.compile.
-void strip_wrappers(std::string& name) {
-  while (strip(name, "module.") || strip(name, "_orig_mod.")) {
+// Takes away the wrappers of training, in whatever order they are nested: data parallelism and
+// weight averaging, torch.compile, and the attributes that the model is kept under, the most
+// telling of which names the set. Returns it, "" if there is none.
+std::string strip_wrappers(std::string& name) {
+  constexpr std::string_view kSets[] = {"model.", "net.", "net_swa."};  // ever more telling
+  std::size_t best = 0;
+  for (bool more = true; more;) {
+    more = strip(name, "module.") || strip(name, "_orig_mod.");
+    for (std::size_t i = 0; i < std::size(kSets); ++i) {
+      if (!strip(name, kSets[i])) continue;
+      more = true;
+      best = std::max(best, i + 1);
+    }
   }
+  return best == 0 ? "" : std::string(kSets[best - 1].substr(0, kSets[best - 1].size() - 1));
 }
 
 class Reader {
@@ -93,7 +109,7 @@ class Reader {
 
   void read(const std::string& want) {
     collect();
-    const Set& set = choose(want);
+    const Set& set = choose(want, out_.set);
     std::vector<PickleRef> refs;
     for (const auto& [name, ref] : set.tensors) refs.push_back(ref);
     std::vector<Tensor> tensors = io::read_tensors(file_, refs);
@@ -101,10 +117,9 @@ class Reader {
       out_.tensors.emplace_back(set.tensors[i].first, std::move(tensors[i]));
     }
     for (const Set& other : sets_) {
-      out_.sets.push_back(other.name);
       if (&other != &set) out_.others.push_back("weights " + set_label(other.name));
     }
-    out_.set = set.name;
+    out_.sets = names_of_sets();
     out_.precision = precision_of(set);
   }
 
@@ -123,10 +138,8 @@ class Reader {
     return out;
   }
 
-  // Looks at each dict once: a file can name one as often as it likes.
-  bool has_tensors(PickleRef ref) {
-    const PickleValue& dict = file_.content[ref];
-    if (dict.kind != Kind::kDict || !looked_at_.insert(ref).second) return false;
+  bool has_tensors(const PickleValue& dict) const {
+    if (dict.kind != Kind::kDict) return false;
     for (std::size_t i = 1; i < dict.items.size(); i += 2) {
       if (file_.content[dict.items[i]].kind == Kind::kTensor) return true;
     }
@@ -139,19 +152,42 @@ class Reader {
       refuse("holds ", io::describe(top), ", want a dict of weights; save model.state_dict()",
              top.kind == Kind::kOpaque ? " in place of the whole object" : "");
     }
-    const bool plain = has_tensors(file_.content.root);
-    if (plain) add_state(top, "");
+    const bool plain = add_once(file_.content.root, "");
     for (std::size_t i = 0; i + 1 < top.items.size(); i += 2) {
       const PickleValue& key = file_.content[top.items[i]];
       const PickleValue& value = file_.content[top.items[i + 1]];
       if (value.kind == Kind::kTensor && plain) continue;
-      if (key.kind == Kind::kString && has_tensors(top.items[i + 1])) {
-        add_state(value, key.text == "state_dict" ? "" : key.text);
-      } else {
+      const std::string base = key.text == "state_dict" ? "" : key.text;
+      if (key.kind != Kind::kString || !add_once(top.items[i + 1], base)) {
         out_.others.push_back(key.kind == Kind::kString ? key.text : io::describe(key));
       }
     }
     if (sets_.empty()) no_weights(top);
+  }
+
+  // Whether there are weights under `ref`, which are then a set called `base`, or several. A file
+  // can name one dict as often as it likes: it is looked at once, and gets another name then.
+  bool add_once(PickleRef ref, const std::string& base) {
+    const auto [known, fresh] = looked_at_.try_emplace(ref);
+    if (fresh) {
+      const PickleValue& dict = file_.content[ref];
+      if (!has_tensors(dict)) return false;
+      known->second = base;
+      add_state(dict, base);
+      return true;
+    }
+    Set* set = known->second ? find(*known->second) : nullptr;
+    if (set == nullptr || find(base) != nullptr || names_of_sets().size() >= kMostSets) {
+      return false;
+    }
+    set->also.push_back(base);
+    return true;
+  }
+
+  Set* find(const std::string& name) {
+    const auto found = std::find_if(sets_.begin(), sets_.end(),
+                                    [&](const Set& known) { return known.is_called(name); });
+    return found == sets_.end() ? nullptr : &*found;
   }
 
   // What a file without any weights is, as far as its keys tell.
@@ -177,13 +213,11 @@ class Reader {
         out_.others.push_back(key.text);
         continue;
       }
-      std::string name = key.text, set = base;
-      strip_wrappers(name);
-      for (const std::string_view prefix : {"net.", "net_swa.", "model."}) {
-        if (strip(name, prefix)) set = prefix.substr(0, prefix.size() - 1);
-      }
-      strip_wrappers(name);
-      add(set, name, dict.items[i + 1]);
+      std::string name = key.text;
+      const std::string own = strip_wrappers(name);
+      // "model" says less than what the dict is called, such as "ema".
+      const bool from_dict = own.empty() || (own == "model" && !base.empty());
+      add(from_dict ? base : own, name, dict.items[i + 1]);
     }
   }
 
@@ -198,26 +232,43 @@ class Reader {
   }
 
   void add(const std::string& set, const std::string& name, PickleRef ref) {
-    auto found = std::find_if(sets_.begin(), sets_.end(),
-                              [&](const Set& known) { return known.name == set; });
-    if (found == sets_.end()) {
+    Set* found = find(set);
+    if (found == nullptr) {
       if (sets_.size() == kMostSets) refuse("more than ", kMostSets, " sets of weights");
-      found = sets_.insert(sets_.end(), {set, {}});
+      found = &sets_.emplace_back(Set{set, {}, {}});
     }
     found->tensors.emplace_back(name, ref);
   }
 
-  const Set& choose(const std::string& want) const {
-    std::vector<std::string> names;
-    for (const std::string_view first : {"net_swa", "net", "", "model"}) {
-      for (const Set& set : sets_) {
-        if (want.empty() ? set.name == first : set.name == want) return checked(set);
-      }
+  std::vector<std::string> names_of_sets() const {
+    std::vector<std::string> out;
+    for (const Set& set : sets_) {
+      out.push_back(set.name);
+      out.insert(out.end(), set.also.begin(), set.also.end());
     }
-    for (const Set& set : sets_) names.push_back(set_label(set.name));
-    if (want.empty() && sets_.size() == 1) return checked(sets_.front());
-    if (want.empty()) refuse("sets of weights: ", listed(names), "; choose one with --set");
-    refuse("no weights '", io::shown_text(want), "'; it has ", listed(names));
+    return out;
+  }
+
+  // The set that somebody wants, by its name or its label, else the best; `name` is what it was
+  // found by.
+  const Set& choose(const std::string& want, std::string& name) {
+    std::vector<std::string> order = {"net_swa", "net", "", "model"};
+    if (!want.empty()) order = {want};
+    if (want == set_label("")) order.emplace_back();
+    for (const std::string& candidate : order) {
+      const Set* set = find(candidate);
+      if (set == nullptr) continue;
+      name = candidate;
+      return checked(*set);
+    }
+    if (want.empty() && sets_.size() == 1) {
+      name = sets_.front().name;
+      return checked(sets_.front());
+    }
+    std::vector<std::string> labels;
+    for (const std::string& there : names_of_sets()) labels.push_back(set_label(there));
+    if (want.empty()) refuse("sets of weights: ", listed(labels), "; choose one with --set");
+    refuse("no weights '", io::shown_text(want), "'; it has ", listed(labels));
   }
 
   const Set& checked(const Set& set) const {
@@ -242,7 +293,8 @@ class Reader {
   const io::TorchFile& file_;
   WeightsFile& out_;
   std::vector<Set> sets_;
-  std::unordered_set<PickleRef> looked_at_;
+  // Dicts, and what those with weights were called first.
+  std::unordered_map<PickleRef, std::optional<std::string>> looked_at_;
 };
 
 WeightsFile from_torch(const io::TorchFile& file, const std::string& set) {
@@ -255,7 +307,7 @@ WeightsFile from_torch(const io::TorchFile& file, const std::string& set) {
 }
 
 WeightsFile from_safetensors(const std::filesystem::path& path, const std::string& set) {
-  if (!set.empty()) {
+  if (!set.empty() && set != set_label("")) {
     fail(ExitCode::kBadCheckpoint, path.string(), ": no weights '", io::shown_text(set),
          "'; a safetensors file has one set, without a name");
   }

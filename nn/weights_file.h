@@ -25,12 +25,13 @@ struct WeightsFile {
 
 /// Reads a safetensors file or one of torch.save, whatever its name says. Of the latter: a plain
 /// state dict, one under "model" (as DeiT's) or "state_dict" (Lightning), whose names may begin
-/// with "net.", "net_swa.", "module." and "_orig_mod.". A file with several sets of weights gives
-/// the one called `set`, by default "net_swa" (averaged weights), else "net", else the one without
-/// a name, else "model". Integers (counters) are passed over. Throws Error: kInputMissing;
-/// kBadCheckpoint saying what was found in place of weights and what to do: a download that was cut
-/// off, a web page, a Git LFS pointer, a TorchScript program, an optimizer's state, no such set;
-/// what read_safetensors() and read_torch_file() refuse.
+/// with "net.", "net_swa.", "model.", "module." and "_orig_mod.", in any order. A file with several
+/// sets of weights gives the one called `set` (by its name or set_label()), by default "net_swa"
+/// (averaged weights), else "net", else the one without a name, else "model". Integers (counters)
+/// are passed over. Throws Error: kInputMissing; kBadCheckpoint saying what was found in place of
+/// weights and what to do: a download that was cut off, a web page, a Git LFS pointer, a
+/// TorchScript program, an optimizer's state, no such set; what read_safetensors() and
+/// read_torch_file() refuse.
 WeightsFile read_weights(const std::filesystem::path& path, const std::string& set = "");
 /// The same from the bytes of a file of torch.save.
 WeightsFile read_torch_weights(std::span<const std::byte> bytes, const std::string& name,

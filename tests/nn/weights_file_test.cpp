@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "tests/support/pickle_text.h"
 #include "tests/support/temp_folder.h"
 
 namespace onpa::nn {
@@ -79,6 +80,68 @@ TEST(WeightsFile, DataParallelPrefixIsStripped) {
   expect_weights(read_weights(golden("parallel.pt")), 1);
 }
 
+using testing::pickle::proto;
+using testing::pickle::text;
+
+// A tensor of two elements, all of one storage.
+std::string two() {
+  return testing::pickle::tensor(testing::pickle::storage("FloatStorage", "0", 2), 0, {2}, {1});
+}
+std::string dict_of(const std::vector<std::string>& names) {
+  std::string out = "}";
+  for (const std::string& name : names) out += text(name) + two() + "s";
+  return out;
+}
+
+// What torch.save would have made of a pickle, before its archives of PyTorch 1.6.
+WeightsFile read_pickle(const std::string& pickle, const std::string& set = "") {
+  using testing::pickle::le;
+  const std::string bytes = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19." + proto() +
+                            "M\xe9\x03." + proto() + "}" + text("little_endian") + "\x88s." +
+                            proto() + pickle + "." + proto() + "]" + text("0") + "a." + le(2, 8) +
+                            std::string(8, '\0');
+  return read_torch_weights(std::as_bytes(std::span(bytes)), "input", set);
+}
+
+TEST(WeightsFile, WrappersAreStrippedInAnyOrder) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"model.net.", "net"},         {"net.model.", "net"},
+      {"net_swa.model.", "net_swa"}, {"model.net_swa.module.", "net_swa"},
+      {"module.model.", "model"},    {"model._orig_mod.module.net.module.", "net"},
+      {"module._orig_mod.", ""}};
+  for (const auto& [prefix, set] : cases) {
+    const WeightsFile file = read_pickle(dict_of({std::string(prefix) + "cls_token"}));
+    EXPECT_EQ(file.set, set) << prefix;
+    ASSERT_EQ(file.tensors.size(), 1u) << prefix;
+    EXPECT_EQ(file.tensors[0].first, "cls_token") << prefix;
+  }
+  const WeightsFile both = read_pickle(dict_of({"net.model.a", "net_swa.model.a"}));
+  EXPECT_EQ(both.sets, (std::vector<std::string>{"net", "net_swa"}));
+  const WeightsFile named = read_pickle("}" + text("ema") + dict_of({"model.a"}) + "s" +
+                                        text("model") + dict_of({"model.a"}) + "s");
+  EXPECT_EQ(named.sets, (std::vector<std::string>{"ema", "model"}));
+  EXPECT_EQ(read_pickle(dict_of({"model."})).tensors[0].first, "model.");
+}
+
+TEST(WeightsFile, EverySetThatIsListedCanBeChosen) {
+  const std::string mixed = dict_of({"a", "net.a"});
+  EXPECT_EQ(read_pickle(mixed).set, "net");
+  const WeightsFile plain = read_pickle(mixed, "without a name");
+  EXPECT_EQ(plain.set, "");
+  EXPECT_EQ(plain.tensors.size(), 1u);
+  EXPECT_EQ(set_labels(plain), "without a name, net");
+
+  // One dict under two names.
+  const std::string twice = "}" + text("ema") + dict_of({"a"}) + "q\x07s" + text("model") +
+                            "h\x07s" + text("empty") + "}q\x08s" + text("again") + "h\x08s";
+  const WeightsFile shared = read_pickle(twice);
+  EXPECT_EQ(shared.sets, (std::vector<std::string>{"ema", "model"}));
+  EXPECT_EQ(shared.set, "model");
+  EXPECT_EQ(shared.others, (std::vector<std::string>{"empty", "again"}));
+  EXPECT_EQ(read_pickle(twice, "ema").set, "ema");
+  EXPECT_EQ(read_pickle(twice, "ema").tensors.size(), 1u);
+}
+
 TEST(WeightsFile, SafetensorsAreKnownByContentNotName) {
   const TempFolder folder;
   io::write_safetensors(folder / "model.pt",
@@ -94,6 +157,7 @@ TEST(WeightsFile, SafetensorsAreKnownByContentNotName) {
   ASSERT_EQ(file.tensors.size(), 2u);
   for (const auto& [name, tensor] : file.tensors) EXPECT_EQ(tensor.dtype(), DType::kF32);
   expect_said(message_of(folder / "model.pt", "net"), {"no weights 'net'", "safetensors"});
+  EXPECT_EQ(read_weights(folder / "model.pt", "without a name").set, "");
 }
 
 TEST(WeightsFile, SaysWhatStandsInPlaceOfWeights) {
