@@ -164,8 +164,13 @@ void choose_input(ModelCard& card, const std::string& name, int hop) {
     }
     return;
   }
-  if (fitting.size() == 1) take(fitting.front());
-  if (fitting.size() < 2) return;
+  if (fitting.size() == 1) return take(fitting.front());
+  if (fitting.empty()) {
+    fail(ExitCode::kConfig, name, ": its ", card.passt.table_t, " columns of time at stride ",
+         card.passt.stride_t,
+         " are of no published input, and nothing in the file says how many samples its frames are "
+         "apart; give --hop (most have 320)");
+  }
   const std::string file = std::filesystem::path(name).filename().string();
   std::vector<PublishedInput> named;
   for (const PublishedInput& input : fitting) {

@@ -38,8 +38,8 @@ struct ModelCard {
 
   std::map<std::string, std::string> metadata() const;
   /// Throws Error: kBadCheckpoint naming `name` and the entry that is missing or wrong; kConfig if
-  /// `hop` (see WeightsChoice) contradicts the file, or is needed: a bare file whose table fits two
-  /// hops, and whose name does not say which.
+  /// `hop` (see WeightsChoice) contradicts the file, or is needed: a bare file whose table fits no
+  /// published input, or two whose hops differ and which its name does not tell apart.
   static ModelCard read(const io::SafetensorsFile& file, const std::string& name, int hop = 0);
 };
 

@@ -51,13 +51,13 @@ class Clips : public ::testing::Test {
   }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
   CommandResult run(std::vector<std::string> args) {
-    args.insert(args.begin() + 1, {"--model", model_});
+    args.insert(args.begin() + 1, {"--model", model_, "--hop", "320"});
     return run_command(args);
   }
   // The same with a file as standard input, through a pipe.
   CommandResult piped(const std::string& input, const std::vector<std::string>& args) {
-    std::string line =
-        "cat '" + input + "' | '" ONPA_COMMAND "' " + args[0] + " --model '" + model_ + "'";
+    std::string line = "cat '" + input + "' | '" ONPA_COMMAND "' " + args[0] + " --model '" +
+                       model_ + "' --hop 320";
     for (std::size_t i = 1; i < args.size(); ++i) line += " '" + args[i] + "'";
     return Command("/bin/sh", {"-c", line}, {}).wait();
   }

@@ -105,6 +105,20 @@ TEST_F(WeightFiles, TableThatFitsTwoHopsNeedsTheNameOrTheOption) {
 }
 
 TEST_F(WeightFiles, ConvertedFilesKeepTheFrontEnd) {
+TEST_F(WeightFiles, TableOfNoPublishedLengthNeedsTheOption) {
+  const fs::path bare = write("model.pt", small(10, 150)), kept = folder_ / "kept.safetensors";
+  expect_said(message_of(bare, ExitCode::kConfig),
+              {"150 columns", "no published input", "give --hop"});
+  EXPECT_EQ(run({"convert", bare.string(), kept.string()}).code, 78);
+  EXPECT_FALSE(fs::exists(kept));
+  const CommandResult open = run({"inspect", bare.string()});
+  ASSERT_EQ(open.code, 0) << open.err;
+  expect_said(open.out, {"at most 150", "front end: not known", "give --hop"});
+  const Predictor model(bare, {.set = "", .hop = 100});
+  EXPECT_EQ(model.card().mel.hop_samples, 100);
+  EXPECT_EQ(model.card().seconds, 0);
+}
+
   const fs::path bare = write("model.pt", small(10, 200));
   const fs::path kept = folder_ / "kept.safetensors", back = folder_ / "back.pt";
   EXPECT_EQ(run({"convert", bare.string(), kept.string()}).code, 78);
