@@ -3,15 +3,13 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <utility>
 
-#include "kernels/optim.h"
+#include "nn/load.h"
 #include "nn/manifest.h"
-#include "tensor/dispatch.h"
 #include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 
@@ -79,25 +77,11 @@ void remove_leftovers(const fs::path& checkpoints) {
   for (const fs::path& path : leftovers) remove_quietly(path);
 }
 
-bool is_finite(const Tensor& tensor) {
-  if (tensor.dtype() == DType::kF64) {
-    const auto values = tensor.span<double>();
-    return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
-  }
-  if (tensor.dtype() != DType::kF32) return true;
-  double sum = 0;
-  on_device(tensor.device(), [&](auto dev) {
-    kernels::sum_of_squares(dev, {.x = tensor.data<float>(), .out = &sum, .n = tensor.numel()});
-  });
-  return std::isfinite(sum);
-}
-
 // Name of the first tensor with NaN or infinity, empty if there is none.
 std::string first_not_finite(const CheckpointContent& content) {
   for (const auto& [file, tensors] : content.tensors) {
-    for (const auto& [name, tensor] : tensors) {
-      if (!is_finite(tensor)) return file + kTensorSuffix + ": " + name;
-    }
+    const std::string name = nn::first_not_finite(tensors);
+    if (!name.empty()) return file + kTensorSuffix + ": " + name;
   }
   return {};
 }

@@ -1,4 +1,4 @@
-// Loading parameters by name.
+// Loading parameters by name, and what is to be known of tensors before.
 #pragma once
 
 #include <string>
@@ -20,5 +20,11 @@ struct LoadReport {
 /// shapes where they differ, a name that occurs twice, and, if `strict`, all missing and unexpected
 /// names.
 LoadReport load_parameters(Module& module, const io::NamedTensors& tensors, bool strict = true);
+
+/// Throws what a strict load_parameters() of these would throw, and changes nothing.
+void check_parameters(const Module& module, const io::NamedTensors& tensors);
+
+/// Name of the first tensor of floats with NaN or infinity, "" if there is none.
+std::string first_not_finite(const io::NamedTensors& tensors);
 
 }  // namespace onpa::nn

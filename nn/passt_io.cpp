@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 namespace onpa::nn {
@@ -75,9 +76,25 @@ std::int64_t extent(const Shapes& shapes, const std::string& name, int rank, int
   return found->second[axis];
 }
 
+std::string first_of_block(std::int64_t block) {
+  return "blocks." + std::to_string(block) + ".norm1.weight";
+}
+
+// Blocks are numbered without a gap: one that lacks its first tensor would hide those after it.
 std::int64_t count_blocks(const Shapes& shapes) {
+  constexpr std::string_view kBlocks = "blocks.";
   std::int64_t depth = 0;
-  while (shapes.contains("blocks." + std::to_string(depth) + ".norm1.weight")) ++depth;
+  while (shapes.contains(first_of_block(depth))) ++depth;
+  for (auto it = shapes.lower_bound(std::string(kBlocks));
+       it != shapes.end() && it->first.starts_with(kBlocks); ++it) {
+    const std::string& name = it->first;
+    std::int64_t block = -1;
+    std::from_chars(name.data() + kBlocks.size(), name.data() + name.size(), block);
+    if (block >= depth) {
+      fail(ExitCode::kBadCheckpoint, "passt: no tensor ", first_of_block(depth), ", but there is ",
+           name);
+    }
+  }
   return depth;
 }
 

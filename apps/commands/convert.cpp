@@ -6,6 +6,7 @@
 #include "apps/support/log.h"
 #include "kernels/error.h"
 #include "nn/adapt.h"
+#include "nn/load.h"
 #include "tensor/io/torch_file_write.h"
 
 namespace onpa::apps {
@@ -29,11 +30,10 @@ std::map<std::string, std::string> metadata_of(const nn::WeightsFile& weights, i
                  name);
     return weights.metadata;
   }
+  const ModelCard card = ModelCard::read({weights.tensors, weights.metadata, {}}, name, hop);
+  card.check_tensors(weights.tensors, name);
   auto out = weights.metadata;
-  for (auto& [key, value] :
-       ModelCard::read({weights.tensors, weights.metadata, {}}, name, hop).metadata()) {
-    out[key] = value;
-  }
+  for (auto& [key, value] : card.metadata()) out[key] = value;
   return out;
 }
 
@@ -43,6 +43,11 @@ int run_convert(const ConvertArgs& args) {
   const bool torch = is_torch_name(args.out);
   const nn::WeightsFile weights = open_weights(args.model, args.weights);
   const auto metadata = metadata_of(weights, args.weights.hop);
+  const std::string bad = nn::first_not_finite(weights.tensors);
+  if (!bad.empty()) {
+    spdlog::warn("{}: tensor {} holds NaN or infinity: written as it is, but no model can use it",
+                 weights.source.string(), bad);
+  }
   if (torch) {
     io::write_torch_file(args.out, weights.tensors, metadata);
   } else {

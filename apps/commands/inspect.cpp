@@ -12,6 +12,7 @@
 #include "data/dataset.h"
 #include "kernels/error.h"
 #include "nn/adapt.h"
+#include "nn/load.h"
 #include "nn/passt.h"
 #include "nn/passt_io.h"
 #include "nn/weights_file.h"
@@ -74,18 +75,35 @@ void print_card(const ModelCard& card) {
   }
 }
 
+// What keeps the weights from being used as those of a `card`.
+void print_faults(const nn::WeightsFile& weights, const ModelCard& card) {
+  try {
+    card.check_tensors(weights.tensors, weights.source.string());
+  } catch (const Error& error) {
+    fmt::print("not usable: {}\n", error.what());
+  }
+  const std::string bad = nn::first_not_finite(weights.tensors);
+  if (!bad.empty()) fmt::print("not usable: tensor {} holds NaN or infinity\n", bad);
+}
+
 // What the weights are, or why they are none of a model.
 void print_kind(const nn::WeightsFile& weights, int hop) {
   try {
     const ModelCard card =
         ModelCard::read({weights.tensors, weights.metadata, {}}, weights.source.string(), hop);
-    if (card.kind != "passt") return;
-    print_passt(card.passt);
-    print_card(card);
+    if (card.kind == "passt") {
+      print_passt(card.passt);
+      print_card(card);
+    }
+    print_faults(weights, card);
   } catch (const Error& error) {
     if (error.code() == ExitCode::kConfig) {  // all but the front end is known
-      print_passt(nn::infer_passt_config({weights.tensors, weights.metadata, {}}));
+      ModelCard card;
+      card.kind = "passt";
+      card.passt = nn::infer_passt_config({weights.tensors, weights.metadata, {}});
+      print_passt(card.passt);
       fmt::print("front end: not known: {}\n", error.what());
+      print_faults(weights, card);
     } else if (nn::is_deit(weights.tensors)) {
       fmt::print("an image transformer (DeiT), which a training can start from: --init-from\n");
     } else {

@@ -10,6 +10,7 @@
 #include "apps/support/log.h"
 #include "data/table.h"
 #include "kernels/error.h"
+#include "nn/load.h"
 #include "nn/passt_io.h"
 
 namespace onpa::apps {
@@ -214,6 +215,15 @@ std::map<std::string, std::string> ModelCard::metadata() const {
   out["feature.mean"] = nlohmann::json(features.mean).dump();
   out["feature.std"] = nlohmann::json(features.std).dump();
   return out;
+}
+
+void ModelCard::check_tensors(const io::NamedTensors& tensors, const std::string& name) const {
+  if (kind != "passt") return;
+  try {
+    nn::check_parameters(nn::Passt(passt), tensors);
+  } catch (const Error& error) {
+    fail(error.code(), name, ": ", error.what());
+  }
 }
 
 ModelCard ModelCard::read(const io::SafetensorsFile& file, const std::string& name, int hop) {

@@ -95,6 +95,8 @@ void Predictor::load(const nn::WeightsFile& weights, int hop) {
   }
   try {
     nn::load_parameters(*module, weights.tensors);
+    const std::string bad = nn::first_not_finite(weights.tensors);
+    if (!bad.empty()) fail(ExitCode::kBadCheckpoint, "tensor ", bad, " holds NaN or infinity");
   } catch (const Error& error) {
     fail(error.code(), source_.string(), ": ", error.what());
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -104,7 +105,6 @@ TEST_F(WeightFiles, TableThatFitsTwoHopsNeedsTheNameOrTheOption) {
   EXPECT_EQ(Predictor(bare, {.set = "", .hop = 320}).card().seconds, 20);
 }
 
-TEST_F(WeightFiles, ConvertedFilesKeepTheFrontEnd) {
 TEST_F(WeightFiles, TableOfNoPublishedLengthNeedsTheOption) {
   const fs::path bare = write("model.pt", small(10, 150)), kept = folder_ / "kept.safetensors";
   expect_said(message_of(bare, ExitCode::kConfig),
@@ -119,6 +119,7 @@ TEST_F(WeightFiles, TableOfNoPublishedLengthNeedsTheOption) {
   EXPECT_EQ(model.card().seconds, 0);
 }
 
+TEST_F(WeightFiles, ConvertedFilesKeepTheFrontEnd) {
   const fs::path bare = write("model.pt", small(10, 200));
   const fs::path kept = folder_ / "kept.safetensors", back = folder_ / "back.pt";
   EXPECT_EQ(run({"convert", bare.string(), kept.string()}).code, 78);
@@ -193,6 +194,57 @@ TEST_F(WeightFiles, OtherWeightsAreNamed) {
   expect_said(message_of(write("other.pt", io::NamedTensors{{"conv.weight", Tensor::zeros({2})}}),
                          ExitCode::kBadCheckpoint),
               {"no tensor cls_token", "conv.weight", "state_dict() of a PaSST"});
+}
+
+TEST_F(WeightFiles, BrokenWeightsAreNotConverted) {
+  const auto without = [&](const std::string& name) {
+    auto tensors = tensors_of(small());
+    EXPECT_EQ(std::erase_if(tensors, [&](const auto& t) { return t.first == name; }), 1u);
+    return tensors;
+  };
+  auto reshaped = without("blocks.0.mlp.fc2.bias"), more = tensors_of(small());
+  reshaped.emplace_back("blocks.0.mlp.fc2.bias", Tensor::zeros({3}));
+  more.emplace_back("fc.weight", Tensor::zeros({3, 3}));
+  const std::pair<io::NamedTensors, std::vector<std::string>> cases[] = {
+      {without("blocks.1.mlp.fc2.bias"), {"missing blocks.1.mlp.fc2.bias"}},
+      {without("blocks.0.norm1.weight"), {"no tensor blocks.0.norm1.weight", "there is blocks."}},
+      {reshaped, {"blocks.0.mlp.fc2.bias", "(3)", "(64)"}},
+      {more, {"unexpected fc.weight"}}};
+  const fs::path out = folder_ / "out.safetensors";
+  for (const auto& [tensors, parts] : cases) {
+    const std::string file = write("broken.pt", tensors).string();
+    const CommandResult refused = run({"convert", file, out.string()});
+    EXPECT_EQ(refused.code, 83) << refused.err;
+    expect_said(refused.err, parts);
+    EXPECT_FALSE(fs::exists(out));
+    const CommandResult shown = run({"inspect", file});
+    EXPECT_EQ(shown.code, 0) << shown.err;
+    expect_said(shown.out, parts);
+    EXPECT_NE(shown.out.find("\nnot "), std::string::npos) << shown.out;
+  }
+  // The head that nothing reads may be missing.
+  nn::PasstConfig config = small();
+  config.head_dist = false;
+  EXPECT_EQ(run({"convert", write("one.pt", config).string(), out.string()}).code, 0);
+}
+
+TEST_F(WeightFiles, WeightsThatAreNotFiniteAreNotUsed) {
+  auto tensors = tensors_of(small());
+  for (const auto& [name, tensor] : tensors) {
+    if (name == "norm.bias") tensor.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+  }
+  const fs::path path = write("nan.pt", tensors);
+  const std::vector<std::string> said = {"tensor norm.bias holds NaN or infinity"};
+  expect_said(message_of(path, ExitCode::kBadCheckpoint), said);
+  const CommandResult shown = run({"inspect", path.string()});
+  expect_said(shown.out, said);
+  const CommandResult kept =
+      run({"convert", path.string(), (folder_ / "nan.safetensors").string()});
+  EXPECT_EQ(kept.code, 0) << kept.err;
+  expect_said(kept.err, said);
+  tensors[0].second.data<float>()[0] = std::numeric_limits<float>::infinity();
+  expect_said(message_of(write("inf.pt", tensors), ExitCode::kBadCheckpoint),
+              {tensors[0].first + " holds NaN or infinity"});
 }
 
 TEST_F(WeightFiles, ChoiceIsRefusedWhereThereIsNone) {
