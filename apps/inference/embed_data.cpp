@@ -11,7 +11,10 @@
 #include "apps/support/config.h"
 #include "apps/support/log.h"
 #include "apps/training/train_task.h"
+#include "data/file.h"
 #include "kernels/error.h"
+#include "tensor/io/fault.h"
+#include "tensor/io/file.h"
 
 namespace onpa::apps {
 namespace {
@@ -31,6 +34,29 @@ SampleSource source_of(std::span<const float> wave) {
     out.insert(out.end(), wave.begin(), wave.end());
     return true;
   };
+}
+
+bool is_embedded(const std::filesystem::path& card) {
+  std::error_code missing;
+  if (!std::filesystem::exists(card, missing)) return false;
+  const auto json = nlohmann::json::parse(data::read_file(card), nullptr, false);
+  return json.is_object() && json.contains("embedded");
+}
+
+// What would keep `out` from becoming a data set of so many numbers, found before the work. Only
+// what embed_folder() has written is written over.
+void claim_folder(const std::filesystem::path& out, std::uint64_t numbers) {
+  constexpr std::uint64_t kNumberBytes = 8;  // in tracks.csv, at least
+  const std::filesystem::path tracks = out / "tracks.csv", card = out / "card.json";
+  std::error_code missing;
+  for (const std::filesystem::path& file : {card, tracks}) {
+    if (!std::filesystem::exists(file, missing) || is_embedded(card)) continue;
+    fail(ExitCode::kConfig, out.string(), ": holds ", file.filename().string(),
+         ", which is not of a data set that embed wrote; name another folder, or remove it");
+  }
+  const io::FaultScope faults(io::FileKind::kData);
+  io::make_folders(out);
+  io::require_room(tracks, numbers * kNumberBytes);
 }
 
 }  // namespace
@@ -83,6 +109,7 @@ std::int64_t embed_folder(Predictor& model, const std::filesystem::path& data,
   data::LoaderOptions options = loader_options(parse_toml("passt", "", "defaults"));
   options.seconds = 0;
   ClipModel clips(*model.passt(), model.card(), windows);
+  claim_folder(out, tracks.tracks.size() * static_cast<std::uint64_t>(clips.width(mode)));
   std::vector<data::BadTrack> bad;
   data::DataSet features = embed_data(
       tracks,

@@ -29,7 +29,8 @@ data::DataSet embed_data(const data::DataSet& data, const EmbedClip& embed,
 /// embed_data() of the data set in a folder, by an audio model, into another folder, where it is a
 /// data set too. Clips are heard whole, as ClipModel::scene() does. Returns how many tracks have
 /// features. Throws Error as embed_data(), DataSet::load() and save(); kUsage for one folder as
-/// both.
+/// both; before the work kCannotCreate or kIo for a folder that cannot be made or has no room, and
+/// kConfig for one with a data set that this did not write.
 std::int64_t embed_folder(Predictor& model, const std::filesystem::path& data,
                           const std::filesystem::path& out, const WindowOptions& windows = {},
                           EmbeddingMode mode = EmbeddingMode::kFeatures);

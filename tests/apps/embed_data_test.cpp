@@ -91,6 +91,34 @@ TEST_F(EmbedData, TheDataSetItselfIsNotReplaced) {
   EXPECT_EQ(read_bytes(folder_ / "data" / "tracks.csv"), before);
 }
 
+// Audio that cannot be read would be 65: the place is looked at before the work.
+TEST_F(EmbedData, APlaceThatWillNotDoIsFoundOutFirst) {
+  for (int i = 0; i < 20; ++i) {
+    write_bytes(folder_ / "audio" / ("track" + std::to_string(i) + ".mp3"), "gone bad");
+  }
+  write_bytes(folder_ / "file", "text");
+  for (const char* out : {"file", "file/below"}) EXPECT_EQ(embed(out).code, 73) << out;
+  EXPECT_EQ(read_bytes(folder_ / "file"), "text");
+  EXPECT_EQ(embed("/proc/here").code, 73);
+
+  fs::create_directory(folder_ / "other");
+  const std::string tracks = read_bytes(folder_ / "data" / "tracks.csv");
+  for (const char* file : {"tracks.csv", "card.json"}) {
+    fs::copy_file(folder_ / "data" / file, folder_ / "other" / file);
+    const CommandResult taken = embed("other");
+    EXPECT_EQ(taken.code, 78) << taken.err;
+    EXPECT_NE(taken.err.find("other: holds "), std::string::npos) << taken.err;
+    EXPECT_EQ(read_bytes(folder_ / "other" / "tracks.csv"), tracks);
+  }
+}
+
+TEST_F(EmbedData, ItsOwnResultIsReplaced) {
+  ASSERT_EQ(embed("features").code, 0);
+  write_bytes(folder_ / "audio" / "track3.mp3", "gone bad");
+  ASSERT_EQ(embed("features").code, 0);
+  EXPECT_EQ(data::DataSet::load(folder_ / "features").tracks.size(), 17u);
+}
+
 TEST_F(EmbedData, NothingToReadIs65) {
   for (int i = 0; i < 20; ++i) {
     write_bytes(folder_ / "audio" / ("track" + std::to_string(i) + ".mp3"), "gone bad");
