@@ -16,6 +16,7 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr std::size_t kMostAxes = 64;  // as in torch
+constexpr const char* kCutShort = "; a file that was cut short is to be downloaded or copied again";
 
 class Machine {
  public:
@@ -43,7 +44,8 @@ class Machine {
   // --- bytes ---
   std::span<const std::byte> take(std::uint64_t count) {
     if (count > bytes_.size() - at_) {
-      refuse("wants ", count, " bytes more, but only ", bytes_.size() - at_, " are left");
+      refuse("wants ", count, " bytes more, but only ", bytes_.size() - at_, " are left",
+             kCutShort);
     }
     const auto out = bytes_.subspan(at_, static_cast<std::size_t>(count));
     at_ += static_cast<std::size_t>(count);
@@ -152,7 +154,8 @@ class Machine {
   void push_global(const std::string& module, const std::string& name) {
     const std::string full = module + '.' + name;
     if (!is_allowed(full)) {
-      refuse("the file asks for ", shown_text(full), ", which weights do not need");
+      refuse("the file asks for ", shown_text(full),
+             ", which weights do not need; save model.state_dict() instead");
     }
     push({.kind = Kind::kGlobal, .text = full});
   }
@@ -230,15 +233,12 @@ class Machine {
     if (size.items.size() != stride.items.size()) {
       refuse("a tensor of ", size.items.size(), " extents and ", stride.items.size(), " strides");
     }
+    if (args.items.size() == 7) check_bits(out_.values[args.items[6]]);
     count_references(3);
     push({.kind = Kind::kTensor,
           .integer = offset.integer,
-    if (args.items.size() == 7) check_bits(out_.values[args.items[6]]);
           .items = {args.items[0], args.items[2], args.items[3]}});
   }
-  // ("storage", type, key, device, elements), and older: a view of it
-  void push_storage(PickleRef ref) {
-    const PickleValue& id = out_.values[ref];
   // Metadata names bits such as "neg" and "conj": the values are not those that the storage has.
   void check_bits(const PickleValue& metadata) const {
     if (metadata.kind == Kind::kNone) return;
@@ -252,6 +252,9 @@ class Machine {
            " set, whose values are not as they are stored; call .resolve_neg() and "
            ".resolve_conj() on it before torch.save");
   }
+  // ("storage", type, key, device, elements), and older: a view of it
+  void push_storage(PickleRef ref) {
+    const PickleValue& id = out_.values[ref];
     if (id.kind != Kind::kTuple || (id.items.size() != 5 && id.items.size() != 6)) {
       refuse("got ", describe(id), ", want a storage's five values");
     }
@@ -291,7 +294,8 @@ class Machine {
   bool step() {
     op_at_ = at_;
     if (at_ == bytes_.size()) {
-      fail(ExitCode::kBadCheckpoint, "pickle: ends at byte ", at_, " without the opcode STOP");
+      fail(ExitCode::kBadCheckpoint, "pickle: ends at byte ", at_, " without the opcode STOP",
+           kCutShort);
     }
     code_ = std::to_integer<unsigned char>(bytes_[at_++]);
     if (scalar() || container() || object()) return true;
@@ -373,7 +377,7 @@ class Machine {
     } else if (code_ == 0x95) {
       const std::uint64_t length = unsigned_number(8);
       if (length > bytes_.size() - at_) {
-        refuse("a frame of ", length, " bytes where ", bytes_.size() - at_, " are left");
+        refuse("a frame of ", length, " bytes where ", bytes_.size() - at_, " are left", kCutShort);
       }
     } else if (code_ == 'c') {
       const std::string module = line(), name = line();

@@ -108,7 +108,8 @@ Shape checked_shape(const std::string& path, const SafetensorsEntry& entry, cons
   }
   if (entry.end < entry.begin) refuse("data ends at ", entry.end, ", before ", entry.begin);
   if (entry.end > data_bytes) {
-    refuse("data ends at ", entry.end, ", but the file holds ", data_bytes, " bytes of data");
+    refuse("data ends at ", entry.end, ", but the file holds ", data_bytes,
+           " bytes of data: cut short, download or copy it again");
   }
   const Shape shape{std::span<const std::int64_t>(entry.shape)};
   std::uint64_t bytes = type.bytes;
@@ -221,9 +222,9 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path, const FileWr
                                          " bytes, at most ", kMaxHeaderBytes));
   }
   if (header_bytes > file.size() - kLengthBytes) {
-    fail_bad(file.path(),
-             detail::concat("not a safetensors file, or cut short: header of ", header_bytes,
-                            " bytes in a file of ", file.size(), " bytes"));
+    fail_bad(file.path(), detail::concat("not a safetensors file, or cut short: header of ",
+                                         header_bytes, " bytes in a file of ", file.size(),
+                                         " bytes; download or copy it again"));
   }
   std::string text(header_bytes, '\0');
   file.read(text.data(), header_bytes, kLengthBytes);

@@ -133,6 +133,7 @@ TorchFile open_zip(std::unique_ptr<ByteInput> input) {
   } catch (const Error& error) {
     refuse(file, error.what());
   }
+  if (!zip.has_checksums()) file.container += ", without checksums";
   file.big_endian = zip.big_endian();
   file.storages = open;
   check_all(file);

@@ -30,7 +30,7 @@ class TorchStorages {
 
 struct TorchFile {
   std::string name;       // for messages
-  std::string container;  // "torch zip", "torch before 1.6"
+  std::string container;  // "torch zip" (", without checksums"), "torch before 1.6"
   bool big_endian = false;
   std::map<std::string, std::string> metadata = {};  // of write_torch_file()
   Pickle content = {};

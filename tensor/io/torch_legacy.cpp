@@ -38,7 +38,7 @@ class Pickles {
       at_ += out.bytes_used;
       return out;
     } catch (const Error& error) {
-      refuse(input_, error.what(), " of the one at byte ", at_);
+      refuse(input_, "from byte ", at_, ", ", error.what());
     }
   }
   std::uint64_t at() const { return at_; }
@@ -90,7 +90,10 @@ TorchLegacy::TorchLegacy(const ByteInput& input) : input_(input) {
       refuse(input, "a storage is called ", describe(key), ", which nothing refers to");
     }
     std::uint64_t count = 0;
-    if (input.size() - at < kCountBytes) refuse(input, "cut short before storage ", key.text);
+    if (input.size() - at < kCountBytes) {
+      refuse(input, "cut short before storage ", shown_text(key.text),
+             "; download or copy the file again");
+    }
     input.read(std::as_writable_bytes(std::span(&count, 1)), at);
     at += kCountBytes;
     if (count > (input.size() - at) / width->second) {

@@ -141,7 +141,8 @@ struct TorchZip::Archive {
     zip_stat_t stat;
     zip_stat_init(&stat);
     constexpr zip_uint64_t kNeeded = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE |
-                                     ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
+                                     ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD |
+                                     ZIP_STAT_CRC;
     if (zip_stat_index(zip, index, ZIP_FL_ENC_RAW, &stat) != 0 ||
         (stat.valid & kNeeded) != kNeeded) {
       refuse("entry ", index, " of the zip archive has no name or size");
@@ -160,6 +161,7 @@ struct TorchZip::Archive {
              stat.comp_size, " bytes");
     }
     used += stat.comp_size;
+    checksums = checksums || stat.crc != 0;
     if (!entries.emplace(name, Entry{index, stat.size, stored}).second) {
       refuse("two entries are named ", shown_text(name));
     }
@@ -206,11 +208,14 @@ struct TorchZip::Archive {
     if (file == nullptr) refuse("entry ", shown_text(name), ": ", zip_strerror(zip));
     std::size_t done = 0;
     zip_int64_t step = 0;
-    // One byte more than there are: libzip compares the checksum when it meets the end.
-    std::byte beyond{};
-    while ((step = done < out.size() ? zip_fread(file, out.data() + done, out.size() - done)
-                                     : zip_fread(file, &beyond, 1)) > 0) {
+    while (done < out.size() &&
+           (step = zip_fread(file, out.data() + done, out.size() - done)) > 0) {
       done += static_cast<std::size_t>(step);
+    }
+    // One byte more than there are: libzip compares the checksum when it meets the end.
+    if (std::byte beyond{}; checksums && step >= 0) {
+      step = zip_fread(file, &beyond, 1);
+      if (step > 0) ++done;
     }
     const std::string reason = step < 0 ? zip_file_strerror(file) : "";
     zip_fclose(file);
@@ -226,6 +231,8 @@ struct TorchZip::Archive {
   std::map<std::string, Entry> entries;
   std::string prefix;  // "archive/"
   std::uint64_t used = 0;
+  // torch.serialization.set_crc32_options(False) leaves 0 for each; damage hardly does to all.
+  bool checksums = false;
 };
 
 TorchZip::TorchZip(const ByteInput& input) : archive_(std::make_unique<Archive>(input)) {
@@ -242,6 +249,10 @@ std::int64_t TorchZip::bytes(const std::string& key) const {
 
 void TorchZip::read(const std::string& key, std::span<std::byte> out) const {
   archive_->read(archive_->prefix + "data/" + key, out);
+}
+
+bool TorchZip::has_checksums() const {
+  return archive_->checksums;
 }
 
 std::uint64_t TorchZip::total_bytes() const {

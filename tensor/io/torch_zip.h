@@ -22,6 +22,8 @@ class TorchZip : public TorchStorages {
   void read(const std::string& key, std::span<std::byte> out) const override;
   std::uint64_t total_bytes() const override;
 
+  /// False for an archive that was written without any, which is read as it is.
+  bool has_checksums() const;
   /// The pickle, at most `most` bytes.
   std::vector<std::byte> pickle(std::uint64_t most) const;
   /// A short entry beside the pickle, "" if there is none.

@@ -86,6 +86,8 @@ TEST(Pickle, CodeIsRefusedAndNotRun) {
       {proto() + global("torch.hub", "load") + ")R.", {"torch.hub.load"}},
       {proto() + global("torch.storage", "_load_from_bytes") + ")R.", {"_load_from_bytes"}},
       {proto() + global("torch.serialization", "load") + ")R.", {"torch.serialization.load"}},
+      {proto() + global("torch.nn.modules.linear", "Linear") + ")\x81.",
+       {"torch.nn.modules.linear.Linear", "save model.state_dict() instead"}},
       {proto(4) + text("os") + text("system") + "\x93" + shell + "\x85R.",
        {"STACK_GLOBAL at byte", "os.system"}},
       {proto(4) + text("collections") + text("OrderedDict.__init__") + "\x93.",

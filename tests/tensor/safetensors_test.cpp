@@ -124,7 +124,8 @@ TEST(Safetensors, RefusesBadLengths) {
   EXPECT_EQ(error_of_bytes(std::string(8, '\xff') + "{}"),
             "not a safetensors file: header of 18446744073709551615 bytes, at most 100000000");
   EXPECT_EQ(error_of_bytes(std::string("\x03\0\0\0\0\0\0\0{}", 10)),
-            "not a safetensors file, or cut short: header of 3 bytes in a file of 10 bytes");
+            "not a safetensors file, or cut short: header of 3 bytes in a file of 10 bytes; "
+            "download or copy it again");
 }
 
 TEST(Safetensors, RefusesBadJson) {
@@ -181,7 +182,8 @@ TEST(Safetensors, RefusesBadFields) {
 TEST(Safetensors, RefusesRangesThatDoNotFit) {
   EXPECT_EQ(error_of(one("\"F32\"", "[2]", "[8,0]"), 8), "tensor \"a\": data ends at 0, before 8");
   EXPECT_EQ(error_of(one("\"F32\"", "[2]", "[0,8]"), 7),
-            "tensor \"a\": data ends at 8, but the file holds 7 bytes of data");
+            "tensor \"a\": data ends at 8, but the file holds 7 bytes of data: cut short, "
+            "download or copy it again");
   EXPECT_EQ(error_of(one("\"F32\"", "[3]", "[0,8]"), 8),
             "tensor \"a\": shape (3) of F32 needs 12 bytes, got 8");
   EXPECT_EQ(error_of(one("\"F32\"", "[4611686018427387904,4]", "[0,0]"), 0),

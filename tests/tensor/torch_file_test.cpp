@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/error.h"
 #include "tensor/io/torch_file_write.h"
 #include "tests/support/temp_folder.h"
 
@@ -74,6 +75,27 @@ TEST(TorchFile, BytesInMemoryGiveWhatTheFileGives) {
   const TorchFile file = read_torch_file(std::as_bytes(std::span(bytes)), "memory");
   const PickleRef ref = ref_of(file, "whole");
   EXPECT_EQ(read_tensors(file, std::span(&ref, 1)).front().to_vector<float>(), ramp(12));
+}
+
+// torch.serialization.set_crc32_options(False) leaves zeros where the checksums would be.
+TEST(TorchFile, ChecksumsMayBeMissingFromAllEntries) {
+  const std::string whole = read_bytes(golden("kinds_2_15.pt"));
+  std::string none = whole;
+  std::vector<std::size_t> entries;
+  for (std::size_t at = none.find("PK\1\2"); at != none.npos; at = none.find("PK\1\2", at + 1)) {
+    entries.push_back(at);
+    none.replace(at + 16, 4, 4, '\0');
+  }
+  ASSERT_GT(entries.size(), 4u);
+  const TorchFile file = read_torch_file(std::as_bytes(std::span(none)), "none");
+  EXPECT_EQ(file.container, "torch zip, without checksums");
+  const PickleRef ref = ref_of(file, "whole");
+  EXPECT_EQ(read_tensors(file, std::span(&ref, 1)).front().to_vector<float>(), ramp(12));
+
+  // One entry alone without its checksum is damage.
+  std::string one = whole;
+  one.replace(entries[0] + 16, 4, 4, '\0');
+  EXPECT_THROW(read_torch_file(std::as_bytes(std::span(one)), "one"), Error);
 }
 
 TEST(TorchFile, BigEndianStoragesAreTurned) {
