@@ -74,6 +74,13 @@ Verb add_prepare(CLI::App& root, PrepareArgs& a) {
   return {app, [&a] { return run_prepare(a); }};
 }
 
+void add_init_set(CLI::App& app, std::string& set) {
+  app.add_option(
+      "--init-set", set,
+      "of an --init-from with several sets of weights: net, net_swa, model, ...; default: "
+      "the averaged ones");
+}
+
 Verb add_train(CLI::App& root, TrainArgs& a) {
   CLI::App* app = root.add_subcommand("train", "Train a model on a data set");
   app->add_option("model", a.model, "passt or dense")
@@ -88,6 +95,7 @@ Verb add_train(CLI::App& root, TrainArgs& a) {
       "--init-from", a.init_from,
       "weights to start from: a published or safetensors file, a checkpoint or a run; its "
       "architecture and front end are used");
+  add_init_set(*app, a.init_set);
   add_device(*app, a.device);
   app->add_option("--profile", a.profile,
                   "steps=A:B: where the time of steps A to B - 1 goes (docs/profiling.md)")
@@ -309,6 +317,7 @@ Verb add_study(CLI::App& root, StudyArgs& a) {
       ->check(CLI::IsMember({"scratch", "all-data"}));
   app->add_option("--init-from", a.init_from,
                   "weights that passt starts from, as train passt has it");
+  add_init_set(*app, a.init_set);
   app->add_option(
          "--variant", a.variants,
          "NAME=MODEL:key=value,key=value: a model with other settings, on all data; may be "

@@ -44,6 +44,7 @@ struct TrainArgs {
   ConfigArgs config;
   std::string resume = "auto";  // auto | must | no
   std::string init_from;        // weights to start from; "" for none
+  std::string init_set;         // which set of weights of that file; "" for the default
   std::string device = "auto";  // auto | cpu | cuda
   std::string profile;          // "steps=A:B"; "" for none
   std::string report_json;      // file to keep up to date; "" for none

@@ -21,6 +21,7 @@ struct StudyArgs {
   ConfigArgs passt, dense;
   std::string from = "scratch";       // scratch | all-data: what genres start from
   std::string init_from;              // weights that passt starts from; "" for none
+  std::string init_set;               // which set of weights of that file; "" for the default
   std::vector<std::string> variants;  // NAME=MODEL:k=v,k=v
   std::optional<std::uint64_t> seed;  // of training and bootstrap; default: the settings', and 1
   int draws = 1000;                   // of the bootstrap

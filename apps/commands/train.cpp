@@ -15,6 +15,7 @@ TrainOptions options_of(const TrainArgs& args, TrainReport& report) {
   options.run = args.run;
   options.resume = args.resume;
   options.init_from = args.init_from;
+  options.init_set = args.init_set;
   options.quiet = args.quiet;
   options.device = args.device;
   options.report = &report;

@@ -109,6 +109,7 @@ class Child {
                                       device};
     if (!cell.init_from.empty()) {
       words.insert(words.end(), {"--init-from", cell.init_from.string()});
+      if (!cell.init_set.empty()) words.insert(words.end(), {"--init-set", cell.init_set});
     }
     std::vector<std::string> variables = child_environment(cell.threads);
     posix_spawn_file_actions_t files;

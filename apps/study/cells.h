@@ -24,6 +24,7 @@ struct Cell {
   Config config;
   std::filesystem::path data, run;
   std::filesystem::path init_from;  // weights or a run that it starts from; empty: none
+  std::string init_set;             // which set of that file's weights; empty: the default
   double work = 0;                  // samples to learn from
   int threads = 1;
 };

@@ -62,22 +62,6 @@ std::string time_text(double seconds) {
   return fmt::format("{:.1f} h", seconds / 3600);
 }
 
-// What the models of a study started from, so far.
-struct Started {
-  std::string from, weights;  // --from, and the hash of --init-from
-};
-
-std::optional<Started> started_of(const fs::path& file) {
-  std::error_code ignored;
-  if (!fs::exists(file, ignored)) return std::nullopt;
-  const Json json = Json::parse(data::read_file(file), nullptr, false);
-  const auto text = [&](const char* key) {
-    const bool there = json.is_object() && json.contains(key) && json[key].is_string();
-    return there ? json[key].get<std::string>() : std::string();
-  };
-  return Started{text("from"), text("weights")};
-}
-
 // The hash of DATA that a genre's data set was made from; empty if there is none.
 std::string source_of(const fs::path& folder) {
   std::error_code ignored;
@@ -145,10 +129,16 @@ class Study {
     return static_cast<int>(ExitCode::kStopped);
   }
 
+  // `start` is the hash of what a model began with. That of all data's model, which a genre's may
+  // begin with, is some other than the given one.
+  bool started_as_asked(const Cell& cell, const std::string& start) const {
+    const std::string given = cell.model == "passt" ? plan_.start_hash : "";
+    if (args_.from == "scratch" || plan_.scopes[cell.scope].all) return start == given;
+    return !start.empty() && start != given;
+  }
+
   // A model that is there must be the one that is asked for, before anything is done.
   void check_cells() {
-    const fs::path start = plan_.folder.root / "start.json";
-    const std::optional<Started> started = started_of(start);
     for (const Cell& cell : plan_.cells) {
       const std::optional<TrainedWith> with = trained_with(plan_.folder, cell);
       if (!with) continue;
@@ -156,16 +146,14 @@ class Study {
       std::vector<std::string> changed = changed_keys(with->config, cell.config);
       const bool all = plan_.scopes[cell.scope].all;
       if ((all ? with->data_hash : source_of(cell.data)) != data_.hash) changed.push_back("data");
-      if (started && !all && started->from != args_.from) changed.push_back("--from");
-      const std::string weights = started ? started->weights : "";
-      if (cell.model == "passt" && weights != plan_.start_hash) changed.push_back("--init-from");
+      if (with->start && !started_as_asked(cell, *with->start)) {
+        changed.push_back(all ? "--init-from" : "--from or --init-from");
+      }
       if (changed.empty()) continue;
       fail(ExitCode::kConfig, cell.name, ": trained already with other settings, in ",
            cell.run.string(), ": ", fmt::format("{}", fmt::join(changed, ", ")),
            "; use another --out, or remove that folder and ", plan_.folder.result(cell).string());
     }
-    const Json json = {{"from", args_.from}, {"weights", plan_.start_hash}};
-    io::write_file_atomic(start, json.dump(2) + "\n", false);
   }
 
   void save_genres() {

@@ -108,7 +108,7 @@ class Planner {
       if (std::ranges::find(plan_.models, "passt") == plan_.models.end()) {
         fail(ExitCode::kConfig, "--init-from: no passt among the models, which it is for");
       }
-      start_ = std::make_unique<StartWeights>(args.init_from);
+      start_ = std::make_unique<StartWeights>(args.init_from, args.init_set);
       plan_.start_hash = start_->hash();
     }
     for (const std::string& model : plan_.models) plan_.configs[model] = settings(model);
@@ -157,9 +157,13 @@ class Planner {
         variant.name.empty() ? plan_.configs.at(model) : settings(model, variant.settings);
     cell.data = scope.all ? std::filesystem::path(args_.data) : plan_.folder.data(scope.slug);
     cell.run = plan_.folder.run(scope.slug, folder);
-    if (model == "passt") cell.init_from = args_.init_from;
+    if (model == "passt") {
+      cell.init_from = args_.init_from;
+      cell.init_set = args_.init_set;
+    }
     if (args_.from == "all-data" && !scope.all) {
       cell.init_from = plan_.folder.run(plan_.scopes.front().slug, model);
+      cell.init_set.clear();
     }
     cell.work = work_of(data_, scope, model, cell.config);
     plan_.cells.push_back(std::move(cell));

@@ -144,6 +144,7 @@ CellResult predict(const Cell& cell, const data::DataSet& data, const ComputeCho
   out.steps = state.step;
   out.train_seconds = state.train_seconds;
   out.data_hash = state.data_hash;
+  out.start = state.start;
   out.config = text_of(found, "config.toml");
   const auto stop = [] { return stop_requested() != 0; };
   const std::vector<std::int64_t> rows = data.indices(data::Split::kTest);
@@ -184,7 +185,14 @@ Json to_json(const CellResult& cell) {
           {"loss_curve", cell.loss_curve},
           {"eval_curve", eval},
           {"data_hash", cell.data_hash},
+          {"start", cell.start ? Json(*cell.start) : Json(nullptr)},
           {"config", cell.config}};
+}
+
+std::optional<std::string> start_of(const Json& json) {
+  const auto start = json.find("start");
+  if (start == json.end() || !start->is_string()) return std::nullopt;
+  return start->get<std::string>();
 }
 
 CellResult from_json(const Json& json) {
@@ -200,6 +208,7 @@ CellResult from_json(const Json& json) {
     out.eval_curve.push_back({point.at(0), {point.at(1), point.at(2)}});
   }
   out.data_hash = json.at("data_hash");
+  out.start = start_of(json);
   out.config = json.at("config");
   return out;
 }
@@ -273,16 +282,18 @@ std::optional<TrainedWith> trained_with(const StudyFolder& folder, const Cell& c
     return TrainedWith{.config = parse_toml(cell.model, result["config"].get<std::string>(),
                                             folder.result(cell).string()),
                        .data_hash = result["data_hash"].get<std::string>(),
+                       .start = start_of(result),
                        .evaluated = true};
   }
   if (!fs::exists(last / "config.toml", ignored) || !fs::exists(last / "state.json", ignored)) {
     return std::nullopt;
   }
-  return TrainedWith{
-      .config = parse_toml(cell.model, data::read_file(last / "config.toml"),
-                           (last / "config.toml").string()),
-      .data_hash = TrainState::from_json(data::read_file(last / "state.json")).data_hash,
-      .evaluated = false};
+  const TrainState state = TrainState::from_json(data::read_file(last / "state.json"));
+  return TrainedWith{.config = parse_toml(cell.model, data::read_file(last / "config.toml"),
+                                          (last / "config.toml").string()),
+                     .data_hash = state.data_hash,
+                     .start = state.start,
+                     .evaluated = false};
 }
 
 void add_cost(const StudyFolder& folder, const Cell& cell, const CellOutcome& outcome) {

@@ -41,6 +41,7 @@ struct CellResult {
   std::int64_t peak_memory_bytes = 0;  // 0: not known
   std::optional<double> energy_joules;
   std::string config, data_hash;  // settings as TOML, and DataSet::hash, that it was trained with
+  std::optional<std::string> start;  // as TrainState::start
 };
 
 /// Evaluates a cell's run, and stores what it finds; or reads what an earlier call has stored.
@@ -53,7 +54,8 @@ std::optional<CellResult> evaluate_cell(const StudyFolder& folder, const Cell& c
 struct TrainedWith {
   Config config;
   std::string data_hash;
-  bool evaluated = false;  // there is a result
+  std::optional<std::string> start;  // as TrainState::start
+  bool evaluated = false;            // there is a result
 };
 std::optional<TrainedWith> trained_with(const StudyFolder& folder, const Cell& cell);
 

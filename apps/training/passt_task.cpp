@@ -181,10 +181,15 @@ class PasstTask : public TrainTask {
       spdlog::warn("clips of {} s give {} patch columns, the time table covers {}: the rest is cut",
                    config_.data.seconds, grid_t, card_.passt.table_t);
     }
-    nn::draw_patchout({.time = config_.train.patchout_time,
-                       .freq = config_.train.patchout_freq,
-                       .unstructured = config_.train.patchout_unstructured},
-                      card_.passt.grid_f(), std::min(grid_t, card_.passt.table_t), 0, 0);
+    try {
+      nn::draw_patchout({.time = config_.train.patchout_time,
+                         .freq = config_.train.patchout_freq,
+                         .unstructured = config_.train.patchout_unstructured},
+                        card_.passt.grid_f(), std::min(grid_t, card_.passt.table_t), 0, 0);
+    } catch (const Error& error) {
+      fail(error.code(), error.what(), " for clips of ", config_.data.seconds,
+           " s: set train.patchout_time, train.patchout_freq and train.patchout_unstructured");
+    }
   }
 
   Config config_;

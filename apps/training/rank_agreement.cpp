@@ -32,7 +32,7 @@ std::uint64_t program_hash() {
 
 std::string options_text(const TrainOptions& o) {
   std::string text = "--resume " + o.resume + " --device " + o.device;
-  if (!o.init_from.empty()) text += " --init-from";
+  if (!o.init_from.empty()) text += " --init-from --init-set " + o.init_set;
   if (o.profile) text += fmt::format(" --profile steps={}:{}", o.profile->begin, o.profile->end);
   return text;
 }

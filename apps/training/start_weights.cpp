@@ -28,16 +28,26 @@ namespace fs = std::filesystem;
 using Values = std::vector<std::pair<std::string, std::string>>;
 
 // Settings that say what the weights are, and those of their front end.
-const std::vector<std::string> kPresetKeys = {"model.depth", "model.width",   "model.heads",
-                                              "model.mlp",   "model.patch_f", "model.patch_t",
-                                              "mel.mels"};
+const std::vector<std::string> kPresetKeys = {"model.depth",    "model.width",    "model.heads",
+                                              "model.mlp",      "model.patch_f",  "model.patch_t",
+                                              "model.stride_f", "model.stride_t", "model.table_t",
+                                              "mel.mels",       "mel.hop_samples"};
 
 bool has(const std::vector<std::string>& keys, const std::string& key) {
   return std::find(keys.begin(), keys.end(), key) != keys.end();
 }
 
-// The preset that the sizes of a model are nearest to, for what else it decides.
-std::string preset_of(const nn::PasstConfig& p) {
+// The preset of such a model, or the one that its sizes are nearest to, for what else it decides:
+// patchout.
+std::string preset_of(const nn::PasstConfig& p, std::int64_t hop_samples) {
+  for (const std::string& name : nn::PasstConfig::preset_names()) {
+    const nn::PasstConfig q = nn::PasstConfig::preset(name);
+    if (p.width == q.width && p.depth == q.depth && p.mels == q.mels && p.patch_f == q.patch_f &&
+        p.stride_t == q.stride_t && p.table_t == q.table_t &&
+        hop_samples == nn::preset_input(name).hop_samples) {
+      return name;
+    }
+  }
   const nn::PasstConfig small = nn::PasstConfig::preset("passt-xs");
   if (p.width == small.width && p.patch_f == small.patch_f && p.mels == small.mels) {
     return "passt-xs";
@@ -82,10 +92,11 @@ void check_front_end(const audio::MelConfig& mel) {
 // What somebody chose, against the values of the weights.
 class Choices {
  public:
-  Choices(const Config& asked, const std::vector<std::string>& given, const nn::PasstConfig& found)
+  Choices(const Config& asked, const std::vector<std::string>& given, const nn::PasstConfig& found,
+          std::int64_t hop_samples)
       : asked_(asked), given_(given), found_(found) {
     const bool preset = has(given_, "model.preset");
-    preset_ = preset ? asked_.model.preset : preset_of(found);
+    preset_ = preset ? asked_.model.preset : preset_of(found, hop_samples);
     chosen_ = given_;
     if (preset) chosen_.insert(chosen_.end(), kPresetKeys.begin(), kPresetKeys.end());
   }
@@ -112,16 +123,16 @@ class Choices {
     if (key == "model.depth") {
       return asked_.model.depth == std::ssize(nn::kept_blocks(found_.depth));
     }
-    return key == "model.table_t";
+    return key == "model.table_t" && has(given_, key);
   }
 
   [[noreturn]] void refuse(const std::string& key, const std::string& found) const {
     const std::string from =
         has(given_, key) ? key : fmt::format("{} (of model.preset={})", key, asked_.model.preset);
+    const auto kept = std::ssize(nn::kept_blocks(found_.depth));
     const std::string other =
-        key == "model.depth"
-            ? fmt::format(", or take {} (the first, every second and the last block)",
-                          nn::kept_blocks(found_.depth).size())
+        key == "model.depth" && kept != found_.depth
+            ? fmt::format(", or take {} (the first, every second and the last block)", kept)
             : std::string();
     fail(ExitCode::kConfig, from, " is ", value_text(asked_, key), ", the weights have ", found,
          ": leave ", has(given_, key) ? key : "model.preset", " out", other,
@@ -148,9 +159,10 @@ std::string summary(const std::string& name, const Config& config, const nn::Ada
   const nn::PasstConfig p = config.passt();
   return fmt::format(
       "starts from {}: {} blocks of width {}, strides {} and {}, {} columns of time, "
-      "hop {}{}{}",
+      "hop {}, patchout {} and {}{}{}",
       name, p.depth, p.width, p.stride_f, p.stride_t, p.table_t, config.mel.hop_samples,
-      weights.changes.empty() ? "" : "; ", fmt::join(weights.changes, "; "));
+      config.train.patchout_time, config.train.patchout_freq, weights.changes.empty() ? "" : "; ",
+      fmt::join(weights.changes, "; "));
 }
 
 // A table that was published for two hops leaves the choice to mel.hop_samples.
@@ -195,16 +207,24 @@ void settings_of_run(TrainOptions& options, const fs::path& file) {
 
 }  // namespace
 
-StartWeights::StartWeights(const fs::path& path) : name_(path.string()) {
+StartWeights::StartWeights(const fs::path& path, const std::string& set) : name_(path.string()) {
   if (!fs::is_directory(path)) {
-    nn::WeightsFile weights = nn::read_weights(path);
+    nn::WeightsFile weights = nn::read_weights(path, set);
+    if (weights.sets.size() > 1) {
+      spdlog::info("{}: weights {} of {}; --init-set chooses", name_, nn::set_label(weights.set),
+                   nn::set_labels(weights));
+    }
     file_ = {std::move(weights.tensors), std::move(weights.metadata)};
     return;
   }
+  if (!set.empty()) {
+    fail(ExitCode::kUsage, name_,
+         ": --init-set is for files of weights; a run or checkpoint has one set");
+  }
   nn::FoundCheckpoint found = open_checkpoint(path);
-  const std::string set = found.content.tensors.contains("swa") ? "swa" : "model";
+  const std::string own = found.content.tensors.contains("swa") ? "swa" : "model";
   name_ = found.folder.string();
-  file_ = {std::move(found.content.tensors[set]), std::move(found.content.metadata[set])};
+  file_ = {std::move(found.content.tensors[own]), std::move(found.content.metadata[own])};
 }
 
 std::string StartWeights::hash() const {
@@ -224,14 +244,16 @@ StartWeights::Fitted StartWeights::fit(const Config& config,
     Fitted out;
     if (nn::is_deit(file_.tensors)) {
       const nn::PasstConfig found = nn::deit_config(file_.tensors, config.passt());
-      out.config = Choices(config, given, found).apply(sizes_of(found), 0, name_);
+      out.config =
+          Choices(config, given, found, config.mel.hop_samples).apply(sizes_of(found), 0, name_);
       out.weights = nn::adapt_deit(file_.tensors, out.config.passt());
       return out;
     }
     const ModelCard card = card_of(*this, config, given);
     if (card.kind != "passt") fail(ExitCode::kConfig, "holds a ", card.kind, ", want a passt");
     check_front_end(card.mel);
-    out.config = Choices(config, given, card.passt).apply(values_of(card), card.seconds, name_);
+    out.config = Choices(config, given, card.passt, card.mel.hop_samples)
+                     .apply(values_of(card), card.seconds, name_);
     const nn::AdaptOptions how = {.interpolate_table =
                                       out.config.model.time_table == "interpolate"};
     out.weights = nn::adapt_weights(file_.tensors, card.passt, out.config.passt(), how);
@@ -249,9 +271,12 @@ TrainOptions with_start(const TrainOptions& options, const data::DataSet& data, 
   ranks.on_first([&] {
     const fs::path saved = options.run / "config.resolved.toml";
     if (has_checkpoint(options.run) && fs::exists(saved)) {
+      spdlog::info("{} goes on from its checkpoint; {} is not read", options.run.string(),
+                   options.init_from.string());
       settings_of_run(out, saved);
     } else {
-      const StartWeights weights(out.init_from);
+      const StartWeights weights(out.init_from, out.init_set);
+      out.start_hash = weights.hash();
       StartWeights::Fitted fitted = weights.fit(out.config, out.given);
       out.config = std::move(fitted.config);
       spdlog::info("{}", summary(weights.name(), out.config, fitted.weights));
@@ -264,15 +289,15 @@ TrainOptions with_start(const TrainOptions& options, const data::DataSet& data, 
   return out;
 }
 
-void load_start(const TrainOptions& options, TrainTask& task, const FlatParams& params) {
+std::string load_start(const TrainOptions& options, TrainTask& task, const FlatParams& params) {
   if (options.start) {
     const nn::LoadReport report = nn::load_parameters(task.module(), options.start->tensors, false);
     ONPA_CHECK(report.missing == options.start->initialized && report.unexpected.empty(),
                "init-from: ", report.missing.size(), " tensors are missing, ",
                report.unexpected.size(), " unexpected");
-    return;
+    return options.start_hash;
   }
-  const StartWeights weights(options.init_from);
+  const StartWeights weights(options.init_from, options.init_set);
   if (weights.file().metadata.contains("kind")) {
     const ModelCard card = ModelCard::read(weights.file(), weights.name());
     if (card.kind != task.card().kind) {
@@ -285,7 +310,15 @@ void load_start(const TrainOptions& options, TrainTask& task, const FlatParams& 
            fmt::format("{}", fmt::join(task.card().feature_names, ", ")));
     }
   }
-  restore_weights(weights.file().tensors, params);
+  if (weights.file().find("cls_token").defined()) {
+    fail(ExitCode::kConfig, weights.name(), ": holds a passt, want a ", task.card().kind);
+  }
+  try {
+    restore_weights(weights.file().tensors, params);
+  } catch (const Error& error) {
+    fail(error.code(), weights.name(), ": ", error.what());
+  }
+  return weights.hash();
 }
 
 }  // namespace onpa::apps

@@ -20,8 +20,8 @@ namespace onpa::apps {
 /// whose newest checkpoint the averaged ones are taken if there are any.
 class StartWeights {
  public:
-  /// Reads them. Throws what nn::read_weights() and open_checkpoint() throw.
-  explicit StartWeights(const std::filesystem::path& path);
+  /// Reads them; `set` as in WeightsChoice. Throws what open_weights() throws.
+  explicit StartWeights(const std::filesystem::path& path, const std::string& set = "");
 
   /// The file or checkpoint.
   const std::string& name() const { return name_; }
@@ -56,8 +56,8 @@ class StartWeights {
 TrainOptions with_start(const TrainOptions& options, const data::DataSet& data, Ranks& ranks);
 
 /// Copies the weights that `options` name into the task's module, which is initialised and of which
-/// `params` was made. Throws Error: kConfig if they are another kind of model, or a Dense's of
-/// other features; kBadCheckpoint.
-void load_start(const TrainOptions& options, TrainTask& task, const FlatParams& params);
+/// `params` was made, and returns their StartWeights::hash(). Throws Error: kConfig if they are
+/// another kind of model, or a Dense's of other features; kBadCheckpoint.
+std::string load_start(const TrainOptions& options, TrainTask& task, const FlatParams& params);
 
 }  // namespace onpa::apps

@@ -95,6 +95,7 @@ std::string TrainState::to_json() const {
       {"line_loss", line_loss},  // null if a loss was not finite
       {"data", data},
       {"data_hash", data_hash},
+      {"start", start ? nlohmann::json(*start) : nlohmann::json(nullptr)},
   };
   return json.dump(2) + "\n";
 }
@@ -131,6 +132,9 @@ TrainState TrainState::from_json(const std::string& text) {
     }
     json.at("data").get_to(s.data);
     json.at("data_hash").get_to(s.data_hash);
+    if (json.contains("start") && !json["start"].is_null()) {
+      s.start = json["start"].get<std::string>();
+    }
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::kBadCheckpoint, kStateFile, ": ", error.what());
   }

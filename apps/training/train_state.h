@@ -37,6 +37,9 @@ struct TrainState {
   std::int64_t line_steps = 0;
   double line_loss = 0;
   std::string data, data_hash;  // folder and DataSet::hash
+  // StartWeights::hash() of what the run began with, empty if with nothing; unknown of a run that
+  // began under version 0.1.0.
+  std::optional<std::string> start;
 
   std::string to_json() const;
   /// Throws Error (kBadCheckpoint) naming the entry that is missing or of another type.

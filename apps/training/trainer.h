@@ -23,11 +23,13 @@ struct TrainOptions {
   std::string resume = "auto";  // auto | must | no
   /// Weights to start from: a file, a checkpoint or a run; empty: none. See with_start().
   std::filesystem::path init_from;
+  std::string init_set = {};            // which of several sets of weights; empty: the default
   std::vector<std::string> given = {};  // keys of `config` that somebody chose
   bool quiet = false;
   std::string device = "auto";  // auto | cpu | cuda; auto takes a GPU if one can be used
   std::optional<ProfileWindow> profile = {};      // steps to record
   std::shared_ptr<const nn::Adapted> start = {};  // a PaSST's weights of init_from, on rank 0
+  std::string start_hash = {};                    // StartWeights::hash() of them
   TrainReport* report = nullptr;  // kept up to date by rank 0, if there is one; outlives the run
 };
 

@@ -21,6 +21,11 @@ std::string unwritten_metrics(const nn::CheckpointContent& content) {
   return found == content.text.end() ? std::string() : found->second;
 }
 
+TrainState state_of(const nn::FoundCheckpoint& found) {
+  const auto text = found.content.text.find("state.json");
+  return text == found.content.text.end() ? TrainState() : TrainState::from_json(text->second);
+}
+
 }  // namespace
 
 // Settings that shape the weights or what they are fed must be those of the checkpoint.
@@ -39,7 +44,10 @@ void TrainingRun::check_same_model(const nn::FoundCheckpoint& found) const {
     }
     if (key.rfind("model.", 0) == 0 || key == "mel.mels" || key == "data.standardize_target") {
       fail(ExitCode::kConfig, key, " differs from the checkpoint ", found.folder.string(),
-           "; use another --run for another model");
+           "; use another --run for another model",
+           options_.init_from.empty() && state_of(found).start.value_or("") != ""
+               ? ", or give --init-from as when the run began"
+               : "");
     }
     changed += (changed.empty() ? "" : ", ") + key;
   }
@@ -96,7 +104,7 @@ std::optional<nn::FoundCheckpoint> TrainingRun::find_start(const Moments& moment
     }
   } else {
     task_->initialize(static_cast<std::uint64_t>(config_.train.seed));
-    if (!options_.init_from.empty()) load_start(options_, *task_, params_);
+    state_.start = options_.init_from.empty() ? "" : load_start(options_, *task_, params_);
     options_.start.reset();
   }
   if (config_.average.kind != "none") {

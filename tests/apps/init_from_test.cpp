@@ -91,13 +91,32 @@ class InitFrom : public ::testing::Test {
     }
   }
 
+  // A study of one step a model on all data, in the folder "st".
+  static CommandResult study(const std::vector<std::string>& more,
+                             const std::string& models = "passt,dense") {
+    std::vector<std::string> args = {"study",    "--data",   path("data"), "--out", path("st"),
+                                     "--genres", "none",     "--device",   "cpu",   "--draws",
+                                     "100",      "--models", models};
+    for (const char* set :
+         {"data.seconds=0.5", "train.batch_size=4", "train.max_steps=1", "train.lr=0",
+          "train.patchout_time=0", "train.patchout_freq=0", "mel.freq_mask=0", "mel.time_mask=0"}) {
+      args.insert(args.end(), {"--set-passt", set});
+    }
+    for (const char* set : {"model.hidden=[4]", "train.max_steps=1", "train.batch_size=4"}) {
+      args.insert(args.end(), {"--set-dense", set});
+    }
+    args.insert(args.end(), more.begin(), more.end());
+    return run_command(args);
+  }
+
   inline static std::unique_ptr<TempFolder> folder_;
 };
 
 TEST_F(InitFrom, TakesArchitectureAndFrontEndOfAPublishedFile) {
   const CommandResult result = start("bare", "published.safetensors");
   ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_NE(result.err.find("5 blocks of width 64, strides 10 and 10, 99 columns of time, hop 320; "
+  EXPECT_NE(result.err.find("5 blocks of width 64, strides 10 and 10, 99 columns of time, hop 320, "
+                            "patchout 0 and 0; "
                             "a new head for 1 output instead of 7 (head.0 is kept)"),
             std::string::npos)
       << result.err;
@@ -246,26 +265,16 @@ TEST_F(InitFrom, ADenseDoesNotStartFromAPasst) {
   const CommandResult result = run_command(args);
   EXPECT_EQ(result.code, 78) << result.err;
   EXPECT_NE(result.err.find("holds a passt, want a dense"), std::string::npos) << result.err;
+  args.back() = path("published.safetensors").string();
+  const CommandResult bare = run_command(args);
+  EXPECT_EQ(bare.code, 78) << bare.err;
+  EXPECT_NE(bare.err.find("published.safetensors: holds a passt, want a dense"), std::string::npos)
+      << bare.err;
 }
 
 // The study's PaSST starts from weights whose architecture nobody wrote down, and its Dense does
 // not; what is there is not gone on with from other weights.
 TEST_F(InitFrom, AStudyStartsItsPasst) {
-  const auto study = [](const std::vector<std::string>& more) {
-    std::vector<std::string> args = {"study",    "--data",   path("data"), "--out",
-                                     path("st"), "--genres", "none",       "--device",
-                                     "cpu",      "--draws",  "100"};
-    for (const char* set :
-         {"data.seconds=0.5", "train.batch_size=4", "train.max_steps=1", "train.lr=0",
-          "train.patchout_time=0", "train.patchout_freq=0", "mel.freq_mask=0", "mel.time_mask=0"}) {
-      args.insert(args.end(), {"--set-passt", set});
-    }
-    for (const char* set : {"model.hidden=[4]", "train.max_steps=1", "train.batch_size=4"}) {
-      args.insert(args.end(), {"--set-dense", set});
-    }
-    args.insert(args.end(), more.begin(), more.end());
-    return run_command(args);
-  };
   const std::string published = path("published.safetensors").string();
   const CommandResult result = study({"--init-from", published});
   ASSERT_EQ(result.code, 0) << result.err;
@@ -290,9 +299,57 @@ TEST_F(InitFrom, AStudyStartsItsPasst) {
             std::string::npos)
       << refused.err;
   EXPECT_NE(refused.err.find(": --init-from;"), std::string::npos) << refused.err;
+  // What the model began with is known whatever was asked for in between.
+  EXPECT_EQ(study({}, "dense").code, 0);
+  EXPECT_EQ(study({"--init-from", published}).code, 0);
   EXPECT_EQ(study({"--init-from", published, "--set-passt", "model.depth=4"}).code, 78);
-  EXPECT_EQ(study({"--init-from", published, "--models", "dense"}).code, 78);
+  EXPECT_EQ(study({"--init-from", published}, "dense").code, 78);
   EXPECT_EQ(study({"--init-from", path("none.pt").string()}).code, 66);
+}
+
+// A model that was trained beforehand, on more machines than a study has.
+TEST_F(InitFrom, AStudyTakesAModelThatWasTrainedFromTheSameWeights) {
+  fs::remove_all(path("st"));
+  ASSERT_EQ(start("st/runs/all-data/passt", "published.safetensors", {"train.batch_size=4"}).code,
+            0);
+  const std::string published = path("published.safetensors").string();
+  const std::vector<std::string> same = {"--set-passt", "train.eval_epochs=0",
+                                         "--set-passt", "train.checkpoint_epochs=0",
+                                         "--set-passt", "loader.decode_process=false"};
+  const CommandResult scratch = study(same, "passt");
+  EXPECT_EQ(scratch.code, 78) << scratch.err;
+  std::vector<std::string> more = same;
+  more.insert(more.end(), {"--init-from", published});
+  const CommandResult result = study(more, "passt");
+  EXPECT_EQ(result.code, 0) << result.err;
+}
+
+// Of two sets in a file the averaged weights, or those that are asked for.
+TEST_F(InitFrom, TheSetOfWeightsCanBeChosen) {
+  const std::string lightning = (fs::path(ONPA_GOLDEN_DIR) / "torch_lightning.ckpt").string();
+  const CommandResult result = start("set_default", lightning);
+  EXPECT_NE(result.err.find("weights net_swa of net, net_swa"), std::string::npos) << result.err;
+  auto args = train_args("passt", path("data"), path("set_none"), {"train.max_steps=1"});
+  args.insert(args.end(), {"--init-from", lightning, "--init-set", "ema", "--device", "cpu"});
+  const CommandResult none = run_command(args);
+  EXPECT_EQ(none.code, 83) << none.err;
+  EXPECT_NE(none.err.find("no weights 'ema'"), std::string::npos) << none.err;
+}
+
+// A preset that somebody chose is as much a choice as each of its sizes, and patchout is that of
+// the variant.
+TEST_F(InitFrom, APresetThatTheWeightsContradictIsRefused) {
+  const auto with = [](const std::string& preset) {
+    return std::vector<std::string>{"model.preset=" + preset, "model.depth=5", "model.width=64",
+                                    "model.heads=1", "model.mlp=96"};
+  };
+  expect_refused("published.safetensors", with("passt-s-s16"),
+                 {"model.stride_f (of model.preset=passt-s-s16) is 16, the weights have 10: leave "
+                  "model.preset out"});
+  expect_refused("published.safetensors", with("passt-s-30sec"),
+                 {"model.table_t (of model.preset=passt-s-30sec) is 300, the weights have 99"});
+  expect_refused("published.safetensors", {"model.depth=4", "model.preset=passt-s"},
+                 {"model.width"});
 }
 
 // Ranks that are processes: rank 0 alone reads the weights. The moments are kept in parts.

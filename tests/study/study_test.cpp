@@ -187,7 +187,7 @@ TEST_F(Study, GenresCanStartFromTheModelOfAllData) {
   EXPECT_NE(weights("edm"), from_scratch);
   const CommandResult other = run();
   EXPECT_EQ(other.code, 78);
-  EXPECT_NE(other.err.find("--from;"), std::string::npos) << other.err;
+  EXPECT_NE(other.err.find(": --from or --init-from;"), std::string::npos) << other.err;
 }
 
 TEST_F(Study, PeersAreMeasuredOnTheSameTracks) {
