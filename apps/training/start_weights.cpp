@@ -214,6 +214,10 @@ StartWeights::StartWeights(const fs::path& path, const std::string& set) : name_
       spdlog::info("{}: weights {} of {}; --init-set chooses", name_, nn::set_label(weights.set),
                    nn::set_labels(weights));
     }
+    const std::string bad = nn::first_not_finite(weights.tensors);
+    if (!bad.empty()) {
+      fail(ExitCode::kBadCheckpoint, name_, ": tensor ", bad, " holds NaN or infinity");
+    }
     file_ = {std::move(weights.tensors), std::move(weights.metadata)};
     return;
   }

@@ -1,6 +1,7 @@
 // Runs that start from given weights, and what of them learns.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -322,6 +323,16 @@ TEST_F(InitFrom, AStudyTakesAModelThatWasTrainedFromTheSameWeights) {
   more.insert(more.end(), {"--init-from", published});
   const CommandResult result = study(more, "passt");
   EXPECT_EQ(result.code, 0) << result.err;
+}
+
+TEST_F(InitFrom, WeightsThatAreNotFiniteAreRefused) {
+  io::SafetensorsFile broken = io::read_safetensors(path("published.safetensors"));
+  broken.find("norm.bias").data<float>()[3] = NAN;
+  io::write_safetensors(path("broken.safetensors"), broken.tensors);
+  const CommandResult result = start("broken", "broken.safetensors");
+  EXPECT_EQ(result.code, 83) << result.err;
+  EXPECT_NE(result.err.find("tensor norm.bias holds NaN or infinity"), std::string::npos)
+      << result.err;
 }
 
 // Of two sets in a file the averaged weights, or those that are asked for.
