@@ -173,7 +173,7 @@ ModelCard card_of(const StartWeights& weights, const Config& config,
   } catch (const Error& error) {
     if (error.code() != ExitCode::kConfig) throw;
     if (!has(given, "mel.hop_samples")) {
-      fail(error.code(), error.what(), " (in training: --set mel.hop_samples=320 or 160)");
+      fail(error.code(), error.what(), " (in training: --set mel.hop_samples=N)");
     }
     return ModelCard::read(weights.file(), weights.name(),
                            static_cast<int>(config.mel.hop_samples));
