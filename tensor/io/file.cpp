@@ -8,9 +8,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -35,20 +38,79 @@ std::filesystem::path temporary_beside(const std::filesystem::path& path) {
                                std::to_string(::getpid()) + "-" + std::to_string(counter++));
 }
 
+// Names of files that are to go if a signal ends the process. Of a fixed number, as a handler can
+// wait for no lock; what is beyond it stays behind.
+constexpr std::size_t kMostUnfinished = 512;
+std::array<std::atomic<char*>, kMostUnfinished> unfinished{};
+std::mutex changing_unfinished;  // between threads; a handler takes names out without it
+
+void note_unfinished(const std::filesystem::path& path) {
+  const std::lock_guard lock(changing_unfinished);
+  for (std::atomic<char*>& slot : unfinished) {
+    if (slot.load() != nullptr) continue;
+    slot.store(::strdup(path.c_str()));
+    return;
+  }
+}
+
+void forget_unfinished(const std::filesystem::path& path) {
+  const std::lock_guard lock(changing_unfinished);
+  for (std::atomic<char*>& slot : unfinished) {
+    const char* name = slot.load();
+    if (name == nullptr || path != name) continue;
+    std::free(slot.exchange(nullptr));  // null if a handler has it now, which needs the text
+    return;
+  }
+}
+
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
-// A rename would put a file in the place of a device or pipe.
-void refuse_irregular(const std::filesystem::path& path) {
-  std::error_code none;
-  const auto there = std::filesystem::status(path, none);
-  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
-    fail(ExitCode::kCannotCreate, "cannot create ", path.string(), ": it is not a regular file");
-  }
+[[noreturn]] void refuse_place(const std::filesystem::path& path, const std::string& why) {
+  fail(ExitCode::kCannotCreate, "cannot create ", path.string(), ": ", why);
+}
+
+// Whether links there stand for what a process has open, or for devices.
+bool is_system_folder(const std::filesystem::path& folder) {
+  const auto under = [&](const std::filesystem::path& root) {
+    return std::mismatch(root.begin(), root.end(), folder.begin(), folder.end()).first ==
+           root.end();
+  };
+  return under("/proc") || under("/sys") || (under("/dev") && !under("/dev/shm"));
 }
 
 }  // namespace
+
+std::filesystem::path place_of(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  constexpr int kMostLinks = 40;
+  std::error_code none;
+  fs::path at = path;
+  fs::file_status status = fs::symlink_status(at, none);
+  for (int links = 0; fs::is_symlink(status); ++links) {
+    if (links == kMostLinks) refuse_place(path, "too many links");
+    if (is_system_folder(fs::weakly_canonical(folder_of(at), none))) {
+      refuse_place(path, at == path ? "it is a link of the system"
+                                    : "it leads to " + at.string() + ", a link of the system");
+    }
+    const fs::path target = fs::read_symlink(at, none);
+    if (target.empty()) refuse_place(path, none.message());
+    at = target.is_absolute() || !at.has_parent_path() ? target : at.parent_path() / target;
+    status = fs::symlink_status(at, none);
+  }
+  // A rename would put a file in the place of a device or pipe.
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    refuse_place(path, "it is not a regular file");
+  }
+  return at;
+}
+
+void remove_unfinished_files() {
+  for (std::atomic<char*>& slot : unfinished) {
+    if (const char* name = slot.exchange(nullptr)) ::unlink(name);
+  }
+}
 
 FileWriter::FileWriter(std::filesystem::path path, Tap tap, std::filesystem::path shown)
     : path_(std::move(path)),
@@ -58,11 +120,13 @@ FileWriter::FileWriter(std::filesystem::path path, Tap tap, std::filesystem::pat
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   }
   if (descriptor_ < 0) fail_errno(ExitCode::kCannotCreate, "create", shown_);
+  note_unfinished(path_);
 }
 
 FileWriter::~FileWriter() {
   if (descriptor_ >= 0) ::close(descriptor_);
   if (!finished_) ::unlink(path_.c_str());
+  forget_unfinished(path_);
 }
 
 void FileWriter::write(const void* data, std::size_t bytes) {
@@ -115,12 +179,12 @@ void FileWriter::finish(bool durable) {
 
 StagedFile::StagedFile(std::filesystem::path path, const std::function<void(FileWriter&)>& fill,
                        bool durable)
-    : path_(std::move(path)), durable_(durable) {
-  refuse_irregular(path_);
+    : path_(place_of(path)), shown_(std::move(path)), durable_(durable) {
   const std::filesystem::path temporary = temporary_beside(path_);
-  FileWriter writer(temporary, nullptr, path_);
+  FileWriter writer(temporary, nullptr, shown_);
   fill(writer);
   writer.finish(durable);
+  note_unfinished(temporary);  // before the writer forgets it
   temporary_ = temporary;
 }
 
@@ -131,15 +195,21 @@ StagedFile::StagedFile(std::filesystem::path path, std::string_view bytes, bool 
 
 StagedFile::StagedFile(StagedFile&& other) noexcept
     : path_(std::move(other.path_)),
+      shown_(std::move(other.shown_)),
       temporary_(std::exchange(other.temporary_, {})),
       durable_(other.durable_) {}
 
 StagedFile::~StagedFile() {
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (temporary_.empty()) return;
+  ::unlink(temporary_.c_str());
+  forget_unfinished(temporary_);
 }
 
 void StagedFile::commit() {
-  rename_path(temporary_, path_);
+  if (!fault_point() || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail_errno(ExitCode::kIo, "rename to", shown_);
+  }
+  forget_unfinished(temporary_);
   temporary_.clear();
   if (durable_) sync_folder(folder_of(path_));
 }
@@ -154,8 +224,7 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 }
 
 void require_room(const std::filesystem::path& path, std::uint64_t bytes) {
-  refuse_irregular(path);
-  FileWriter probe(temporary_beside(path), nullptr, path);
+  FileWriter probe(temporary_beside(place_of(path)), nullptr, path);
   probe.reserve(bytes);
 }
 

@@ -12,6 +12,15 @@
 
 namespace onpa::io {
 
+/// The file that one written to `path` is to replace: `path`, or where it leads if it is a link,
+/// which may be nowhere yet. Throws Error (kCannotCreate) for a folder, device or pipe, and for a
+/// link in /proc, /sys or /dev or that leads through one: those stand for what a process has open.
+std::filesystem::path place_of(const std::filesystem::path& path);
+
+/// Removes files that are being written or wait for their commit(). For a handler of a signal that
+/// ends the process: calls only what may be called there.
+void remove_unfinished_files();
+
 /// A file that is created by its writer and removed again unless finish() succeeds.
 class FileWriter {
  public:
@@ -45,13 +54,13 @@ class FileWriter {
   std::size_t bytes_written_ = 0;
 };
 
-/// A file written, and synced if `durable`, beside its place, which it takes with commit(). Of
+/// A file written, and synced if `durable`, beside its place (place_of()), which it takes with
+/// commit(); a link stays, and what it leads to is replaced. Of
 /// files that belong together all can so be on the disk before the first takes its place. The
 /// temporary's name is `.tmp-`, the name of the file, `-` and numbers; it goes with this object.
 class StagedFile {
  public:
-  /// Throws Error (kCannotCreate, kIo); a folder, device or pipe called `path` is refused
-  /// (kCannotCreate).
+  /// Throws Error (kCannotCreate, kIo), as place_of() does.
   StagedFile(std::filesystem::path path, const std::function<void(FileWriter&)>& fill,
              bool durable = true);
   StagedFile(std::filesystem::path path, std::string_view bytes, bool durable = true);
@@ -62,7 +71,7 @@ class StagedFile {
   void commit();
 
  private:
-  std::filesystem::path path_, temporary_;  // temporary_ is empty if it is no longer there
+  std::filesystem::path path_, shown_, temporary_;  // temporary_ is empty if no longer there
   bool durable_;
 };
 
