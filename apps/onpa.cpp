@@ -126,6 +126,7 @@ int main(int argc, char** argv) {
     onpa::data::run_decode_worker(std::strtoull(argv[2], nullptr, 10));
   }
   onpa::apps::report_crashes();
+  onpa::apps::remove_files_on_signals();
   onpa::apps::set_decoder_command({"/proc/self/exe", onpa::apps::kDecodeVerb});
   return onpa::apps::run(argc, argv);
 }

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "tensor/io/file.h"
 
 namespace onpa::apps {
 namespace {
@@ -73,6 +74,11 @@ void on_crash(int number) {
     backtrace_symbols_fd(calls, count, fd);
   }
   raise(number);  // the default action, as SA_RESETHAND has put it back
+}
+
+void on_end(int number) {
+  io::remove_unfinished_files();
+  raise(number);  // as in on_crash()
 }
 
 [[noreturn]] void on_terminate() {
@@ -141,6 +147,16 @@ void report_crashes_in(const std::filesystem::path& log) {
   if (fd < 0) return;
   const int old = crash_log.exchange(fd);
   if (old >= 0) close(old);
+}
+
+void remove_files_on_signals() {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) {
+    struct sigaction action {};
+    if (sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+    action.sa_handler = on_end;
+    action.sa_flags = static_cast<int>(SA_ONSTACK | SA_RESETHAND | SA_NODEFER);
+    sigaction(number, &action, nullptr);
+  }
 }
 
 void die_with_parent() {

@@ -17,6 +17,11 @@ void keep_standard_streams();
 /// `role` says what part of the program the process is, where it is not the whole.
 void report_crashes(const char* role = nullptr);
 
+/// From here on SIGINT, SIGTERM, SIGHUP and SIGPIPE, where they would end the process, first remove
+/// the files that are being written (io::remove_unfinished_files). Once, after report_crashes(),
+/// whose stack for handlers they use.
+void remove_files_on_signals();
+
 /// Crashes, and exits that are refused, are told of in this file too, which is there already; there
 /// first.
 void report_crashes_in(const std::filesystem::path& log);

@@ -5,6 +5,8 @@
 #include <array>
 #include <mutex>
 
+#include "tensor/io/file.h"
+
 namespace onpa::apps {
 namespace {
 
@@ -16,6 +18,7 @@ int installed = 0;  // ranks that are threads share the handlers
 
 void on_signal(int number) {
   if (number == SIGINT && requested == SIGINT) {
+    io::remove_unfinished_files();
     signal(SIGINT, SIG_DFL);
     raise(SIGINT);
   }
