@@ -6,6 +6,7 @@
 #include "apps/benchmark/bench_report.h"
 #include "apps/commands/commands.h"
 #include "apps/support/log.h"
+#include "apps/support/outputs.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
 #include "tensor/io/file.h"
@@ -36,9 +37,7 @@ int run_bench(const BenchArgs& args) {
   options.device = args.device;
   options.steps = args.steps;
   options.warmup = args.warmup;
-  if (!args.json.empty() && args.json == args.trace) {
-    fail(ExitCode::kUsage, "--json and --trace name the same file: ", args.json);
-  }
+  require_distinct({{"--json", args.json}, {"--trace", args.trace}});
   for (const std::string& file : {args.json, args.trace}) {
     if (!file.empty()) io::require_room(file, 0);  // now, rather than after the steps
   }

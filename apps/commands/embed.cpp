@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "apps/commands/commands.h"
 #include "apps/inference/clip_source.h"
@@ -9,6 +10,7 @@
 #include "apps/inference/windows.h"
 #include "apps/support/inputs.h"
 #include "apps/support/log.h"
+#include "apps/support/outputs.h"
 #include "data/table.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
@@ -40,18 +42,28 @@ std::int64_t write_scenes(ClipModel& model, const ModelCard& card, const EmbedAr
   });
 }
 
-// The rows' times are beside them, in a CSV of the same name.
+// Of rows' times: beside them, in a CSV of the same name.
+std::filesystem::path times_of(const std::string& out) {
+  return std::filesystem::path(out).replace_extension(".csv");
+}
+
 std::int64_t write_timestamps(ClipModel& model, const ModelCard& card, const EmbedArgs& args,
                               const std::vector<std::string>& inputs) {
   const EmbeddingMode mode = mode_of(args.mode);
   const auto levels = timestamp_levels(args.layout, card);
   const double hop_seconds = args.clips.hop_seconds > 0 ? args.clips.hop_seconds : 0.05;
   const auto hop = static_cast<std::int64_t>(hop_seconds * card.mel.rate_hz + 0.5);
-  const std::filesystem::path times = std::filesystem::path(args.out).replace_extension(".csv");
+  if (hop < 1) fail(ExitCode::kUsage, "--every: ", hop_seconds, " s is less than a sample");
+  const std::filesystem::path times = times_of(args.out);
+  const io::FaultScope faults(io::FileKind::kNpy);
+  for (const std::filesystem::path& file : {std::filesystem::path(args.out), times}) {
+    io::require_room(file, 1);
+  }
   std::int64_t rows = 0;
-  io::write_file_atomic(times, [&](io::FileWriter& csv) {
+  std::optional<io::StagedFile> embeddings;
+  io::StagedFile beside(times, [&](io::FileWriter& csv) {
     csv.write(data::csv_line({"input", "ms"}));
-    rows = io::write_npy_rows(args.out, model.width(mode, levels), [&](const io::NpyRowSink& row) {
+    const auto fill = [&](const io::NpyRowSink& row) {
       for (const std::string& input : inputs) {
         const SampleSource source = open_clip(input, card, args.clips.max_seconds);
         model.timestamps(source, input, levels, hop, mode,
@@ -60,8 +72,11 @@ std::int64_t write_timestamps(ClipModel& model, const ModelCard& card, const Emb
                            csv.write(data::csv_line({input, fmt::format("{:.12g}", ms)}));
                          });
       }
-    });
+    };
+    embeddings.emplace(io::stage_npy_rows(args.out, model.width(mode, levels), fill, rows));
   });
+  embeddings->commit();
+  beside.commit();
   return rows;
 }
 
@@ -77,6 +92,12 @@ int run_embed(const EmbedArgs& args) {
   }
   if (args.timestamps && args.clips.window_seconds > 0) {
     fail(ExitCode::kUsage, "--window is that of long clips; timestamp embeddings have --layout");
+  }
+  if (args.timestamps) {
+    require_distinct({{"--out", args.out}, {"the times beside it", times_of(args.out).string()}});
+  }
+  if (!args.data.empty() && args.clips.max_seconds > 0) {
+    fail(ExitCode::kUsage, "--max-seconds is for files; tracks of a data set are heard whole");
   }
   if (args.timestamps && !args.data.empty()) {
     fail(ExitCode::kUsage, "--timestamps is for files: a track of a data set has one row");

@@ -16,6 +16,7 @@
 #include "apps/inference/windows.h"
 #include "apps/study/report_text.h"
 #include "apps/support/log.h"
+#include "apps/support/outputs.h"
 #include "audio/decode.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
@@ -229,6 +230,7 @@ bool wants_svg(const std::string& path) {
 }
 
 void require_room_for(const ExplainArgs& args) {
+  require_distinct({{"--out", args.out}, {"--json", args.json}, {"--npy", args.npy}});
   for (const std::string& path : {args.out, args.json, args.npy}) {
     if (!path.empty()) io::require_room(path, 1);  // now, rather than after the work
   }
@@ -270,13 +272,15 @@ int run_explain(const ExplainArgs& args) {
     spdlog::warn("{}: the contributions miss {:.1f} % of the change from silence; try --steps {}",
                  args.input, 100 * e.gap(), 4 * options.steps);
   }
-  io::write_file_atomic(args.out, svg ? figure::draw_svg(f) : figure::draw_png(f));
+  std::vector<io::StagedFile> files;
+  files.emplace_back(args.out, svg ? figure::draw_svg(f) : figure::draw_png(f));
   if (!args.json.empty()) {
     const auto json = json_of(args, card, options, window, f, e);
-    io::write_file_atomic(
-        args.json, json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    files.emplace_back(args.json,
+                       json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
-  if (!args.npy.empty()) io::write_npy(args.npy, e.map);
+  if (!args.npy.empty()) files.push_back(io::stage_npy(args.npy, e.map));
+  for (io::StagedFile& file : files) file.commit();
   spdlog::info("{}: {}, {}", args.out, output_text(card, e), f.subtitle);
   return 0;
 }

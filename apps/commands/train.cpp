@@ -1,4 +1,5 @@
 #include "apps/commands/commands.h"
+#include "apps/support/outputs.h"
 #include "apps/support/stop_signal.h"
 #include "apps/training/rank_job.h"
 #include "apps/training/trainer.h"
@@ -30,9 +31,20 @@ TrainOptions options_of(const TrainArgs& args, TrainReport& report) {
   return options;
 }
 
+// Before there is a report, which is written whatever happens.
+void check_report_file(const TrainArgs& args) {
+  if (args.report_json.empty()) return;
+  for (const char* name : {"config.resolved.toml", "env.json", "bad_tracks.csv", "metrics.jsonl",
+                           "lock", "profile.json", "profile.csv"}) {
+    require_distinct({{std::string("the run's ") + name, args.run + "/" + name},
+                      {"--report-json", args.report_json}});
+  }
+}
+
 }  // namespace
 
 int run_train(const TrainArgs& args) {
+  check_report_file(args);
   TrainReport report(args.report_json);
   return report.around([&] { return train(options_of(args, report)); });
 }
@@ -44,6 +56,7 @@ int run_train_ranks(const TrainArgs& args) {
   static const auto* const signals = new StopSignals;
   static_cast<void>(signals);
   if (!dist::started_as_one_of_several()) return run_train(args);
+  check_report_file(args);
   TrainReport report(launched_rank() == 0 ? args.report_json : "");
   return report.around([&] {
     const TrainOptions options = options_of(args, report);

@@ -189,7 +189,7 @@ std::string npy_header(const char* type, std::span<const std::int64_t> extents,
 
 }  // namespace
 
-void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
+StagedFile stage_npy(const std::filesystem::path& path, const Tensor& tensor) {
   const char* type = nullptr;
   for (const NpyType& t : kTypes) {
     if (t.dtype == tensor.dtype()) type = t.name;
@@ -197,38 +197,50 @@ void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
   ONPA_CHECK(tensor.defined() && type != nullptr, "npy: tensor of ", name_of(tensor.dtype()),
              ", want f32, f64, i32 or i64");
   const FaultScope faults(FileKind::kNpy);
-  write_file_atomic(path, [&](FileWriter& file) {
-    file.write(npy_header(type, tensor.shape().extents()));
-    file.write(tensor.bytes(), tensor.byte_count());
-  });
+  return {path, [&](FileWriter& file) {
+            file.write(npy_header(type, tensor.shape().extents()));
+            file.write(tensor.bytes(), tensor.byte_count());
+          }};
+}
+
+void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
+  const FaultScope faults(FileKind::kNpy);
+  stage_npy(path, tensor).commit();
+}
+
+StagedFile stage_npy_rows(const std::filesystem::path& path, std::int64_t width,
+                          const std::function<void(const NpyRowSink&)>& fill, std::int64_t& rows) {
+  constexpr std::size_t kHeaderBytes = 128;  // room for any number of rows
+  const FaultScope faults(FileKind::kNpy);
+  rows = 0;
+  return {path, [&](FileWriter& file) {
+            const auto header = [&] {
+              const std::int64_t extents[] = {rows, width};
+              return npy_header("<f4", extents, kHeaderBytes);
+            };
+            file.write(header());
+            std::vector<float> block;
+            const auto flush = [&] {
+              file.write(block.data(), block.size() * sizeof(float));
+              block.clear();
+            };
+            fill([&](std::span<const float> row) {
+              ONPA_CHECK(std::ssize(row) == width, "npy: a row of ", row.size(), ", want ", width);
+              constexpr std::size_t kBlock = 1 << 16;
+              block.insert(block.end(), row.begin(), row.end());
+              ++rows;
+              if (block.size() >= kBlock) flush();
+            });
+            flush();
+            file.rewrite_start(header());
+          }};
 }
 
 std::int64_t write_npy_rows(const std::filesystem::path& path, std::int64_t width,
                             const std::function<void(const NpyRowSink&)>& fill) {
-  constexpr std::size_t kHeaderBytes = 128;  // room for any number of rows
   std::int64_t rows = 0;
   const FaultScope faults(FileKind::kNpy);
-  write_file_atomic(path, [&](FileWriter& file) {
-    const auto header = [&] {
-      const std::int64_t extents[] = {rows, width};
-      return npy_header("<f4", extents, kHeaderBytes);
-    };
-    file.write(header());
-    std::vector<float> block;
-    const auto flush = [&] {
-      file.write(block.data(), block.size() * sizeof(float));
-      block.clear();
-    };
-    fill([&](std::span<const float> row) {
-      ONPA_CHECK(std::ssize(row) == width, "npy: a row of ", row.size(), ", want ", width);
-      constexpr std::size_t kBlock = 1 << 16;
-      block.insert(block.end(), row.begin(), row.end());
-      ++rows;
-      if (block.size() >= kBlock) flush();
-    });
-    flush();
-    file.rewrite_start(header());
-  });
+  stage_npy_rows(path, width, fill, rows).commit();
   return rows;
 }
 

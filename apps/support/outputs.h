@@ -1,0 +1,18 @@
+// Files that a verb writes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace onpa::apps {
+
+/// A file, and the option that names it. An empty path stands for none.
+struct OutputFile {
+  std::string option, path;
+};
+
+/// Throws Error: kUsage if two are one file, also through links; kCannotCreate for what can be no
+/// file (io::place_of()).
+void require_distinct(const std::vector<OutputFile>& files);
+
+}  // namespace onpa::apps
