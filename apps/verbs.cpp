@@ -1,5 +1,6 @@
 #include "apps/verbs.h"
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -7,6 +8,35 @@
 
 namespace onpa::apps {
 namespace {
+
+// CLI11's own checks of ranges let NaN through.
+CLI::Validator number_from(double least, double most) {
+  const auto check = [=](const std::string& text) {
+    double value = 0;
+    const bool is_number = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
+    if (is_number && value >= least && value <= most) return std::string();
+    return "got " + text + ", want " + CLI::detail::to_string(least) + " to " +
+           CLI::detail::to_string(most);
+  };
+  return CLI::Validator(check, "");
+}
+
+constexpr double kMostSeconds = 1e6;
+
+// Of a length: no less than a sample of the audio that models hear.
+CLI::Validator seconds() {
+  return number_from(1.0 / 32000, kMostSeconds);
+}
+
+// An empty text is a variable of a script that was never set, not the default.
+void refuse_empty(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_items_expected_max() == 0) continue;
+    option->check([](const std::string& text) {
+      return text.empty() ? std::string("is empty") : std::string();
+    });
+  }
+}
 
 void add_device(CLI::App& app, std::string& device) {
   app.add_option("--device", device, "auto: a GPU if one can be used; cpu; cuda")
@@ -64,7 +94,8 @@ Verb add_prepare(CLI::App& root, PrepareArgs& a) {
                   "what models learn, from -0.5 to 0.5: popularity 0 to 100 (fixed), or the least "
                   "to the largest of the train tracks (minmax)");
   app->add_option("--min-popularity", a.min_popularity,
-                  "drop tracks below; 1 drops the many with popularity 0");
+                  "drop tracks below; 1 drops the many with popularity 0")
+      ->check(number_from(0, 100));
   app->add_option("--min-genre", a.min_genre,
                   "forget genres with fewer tracks, and drop tracks without another");
   app->add_option("--genres", a.genres, "use these alone: a,b")
@@ -130,14 +161,14 @@ void add_clips(CLI::App& app, ClipArgs& a, const std::string& inputs) {
          "clips over the model's length: windows, averaged; interpolate the time table; cut")
       ->check(CLI::IsMember({"windows", "interpolate", "cut"}));
   app.add_option("--window", a.window_seconds, "seconds of a window; default: the model's length")
-      ->check(CLI::PositiveNumber);
+      ->check(seconds());
   app.add_option("--every", a.hop_seconds,
                  "seconds between windows; default: 2.5 of 10 s, 5 of 20, 10 of 30")
-      ->check(CLI::PositiveNumber);
+      ->check(seconds());
   app.add_option("--batch", a.batch, "windows of one pass; default: as many as fit well")
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--max-seconds", a.max_seconds, "refuse longer audio; default: any length")
-      ->check(CLI::PositiveNumber);
+      ->check(seconds());
 }
 
 Verb add_predict(CLI::App& root, PredictArgs& a) {
@@ -207,7 +238,7 @@ Verb add_explain(CLI::App& root, ExplainArgs& a) {
   choice("--output", a.output, "of which gradients are taken; default: the largest");
   app->add_option("--steps", a.steps, "of integrated gradients")->check(CLI::Range(1, 100000));
   app->add_option("--from", a.from_s, "second of the file where the model begins to listen")
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_from(0, kMostSeconds));
   app->add_option("--json", a.json, "file for the numbers: margins, sums, settings");
   app->add_option(
       "--npy", a.npy,
@@ -233,7 +264,7 @@ Verb add_inspect(CLI::App& root, InspectArgs& a) {
   app->add_flag("--memory", a.memory, "device memory of a preset's training step; needs no GPU");
   app->add_option("--batch", a.batch, "with --memory: clips")->check(CLI::Range(1, 1 << 20));
   app->add_option("--seconds", a.seconds, "with --memory: length of a clip")
-      ->check(CLI::Range(0.1, 3600.0));
+      ->check(number_from(0.1, 3600));
   app->add_option("--precision", a.precision, "with --memory: bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}));
   app->add_option("--recompute", a.recompute, "with --memory: as train.recompute")
@@ -333,13 +364,15 @@ Verb add_study(CLI::App& root, StudyArgs& a) {
 }  // namespace
 
 std::vector<Verb> add_verbs(CLI::App& root, AllArgs& args) {
-  return {
+  std::vector<Verb> verbs = {
       add_prepare(root, args.prepare), add_train(root, args.train), add_eval(root, args.eval),
       add_predict(root, args.predict), add_embed(root, args.embed), add_convert(root, args.convert),
       add_explain(root, args.explain), add_mel(root, args.mel),     add_inspect(root, args.inspect),
       add_bench(root, args.bench),     add_env(root, args.env),     add_demo(root, args.demo),
       add_report(root, args.report),   add_study(root, args.study),
   };
+  for (const Verb& verb : verbs) refuse_empty(*verb.app);
+  return verbs;
 }
 
 }  // namespace onpa::apps
