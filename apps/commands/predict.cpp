@@ -1,9 +1,8 @@
-#include <fmt/core.h>
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 
 #include "apps/commands/commands.h"
@@ -28,35 +27,29 @@ nlohmann::ordered_json prediction_json(const Predictor::Output& output) {
   return output.prediction;
 }
 
-void print_line(const nlohmann::ordered_json& json) {
-  print_json_line(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-}
-
 std::string numbers(const std::vector<double>& values) {
   std::string out;
   for (const double v : values) out += fmt::format("{}{:.6g}", out.empty() ? "" : " ", v);
   return out;
 }
 
-void predict_audio(ClipModel& model, const ModelCard& card, const PredictArgs& args,
-                   const std::string& path, PredictOutput& output) {
-  output.write(path, model.scene(open_clip(path, card, args.clips.max_seconds), path));
-}
-
-void predict_table(Predictor& model, const std::string& path, bool json) {
+std::string table_text(Predictor& model, const std::string& path, bool json) {
   const data::Table table = data::Table::read_csv(path);
   const std::vector<Predictor::Output> outputs = model.predict(table);
+  std::string out;
   for (std::size_t row = 0; row < outputs.size(); ++row) {
     const std::string name = fmt::format("{}:{}", path, table.line(static_cast<std::int64_t>(row)));
     if (json) {
-      print_line({{"input", name},
-                  {"seconds", 0.0},
-                  {"logits", outputs[row].logits},
-                  {"prediction", prediction_json(outputs[row])}});
+      const nlohmann::ordered_json line = {{"input", name},
+                                           {"seconds", 0.0},
+                                           {"logits", outputs[row].logits},
+                                           {"prediction", prediction_json(outputs[row])}};
+      out += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     } else {
-      fmt::print("{}\t{}\n", name, numbers(outputs[row].prediction));
+      out += fmt::format("{}\t{}\n", name, numbers(outputs[row].prediction));
     }
   }
+  return out;
 }
 
 // A file of the other kind of model's input is a slip on the command line. What is neither, or
@@ -83,9 +76,19 @@ void check_kind(const Predictor& model, const std::string& path) {
   }
 }
 
-// What may go wrong with one input and not cost the others.
-bool is_of_input(const Error& error) {
-  return error.code() == ExitCode::kBadData || error.code() == ExitCode::kIo;
+// What `work` makes of an input, or nothing if there is something wrong with that, which is said
+// and does not cost the others; `code` is then its exit code.
+template <class Work>
+auto of_input(int& code, const Work& work) -> std::optional<decltype(work())> {
+  try {
+    return work();
+  } catch (const Error& error) {
+    const ExitCode why = error.code();
+    if (why != ExitCode::kBadData && why != ExitCode::kIo && why != ExitCode::kInputMissing) throw;
+    spdlog::error("{}", error.what());
+    code = static_cast<int>(why);
+    return std::nullopt;
+  }
 }
 
 int predict_clips(Predictor& model, const PredictArgs& args,
@@ -96,14 +99,9 @@ int predict_clips(Predictor& model, const PredictArgs& args,
   int code = 0;
   const auto run = [&] {
     for (const std::string& path : inputs) {
-      try {
-        predict_audio(clips, card, args, path, output);
-      } catch (const Error& error) {
-        if (!is_of_input(error)) throw;
-        spdlog::error("{}", error.what());
-        output.skip();
-        code = static_cast<int>(error.code());
-      }
+      const auto heard = of_input(
+          code, [&] { return clips.scene(open_clip(path, card, args.clips.max_seconds), path); });
+      heard ? output.write(path, *heard) : output.skip();
     }
   };
   if (args.npy.empty()) {
@@ -124,15 +122,16 @@ int predict_tables(Predictor& model, const PredictArgs& args,
   if (args.csv || !args.npy.empty() || args.top > 0 || !args.classes.empty()) {
     fail(ExitCode::kUsage, "--csv, --npy, --top and --classes are for audio models");
   }
+  const ClipArgs& clips = args.clips;
+  if (clips.longer != ClipArgs{}.longer || clips.window_seconds > 0 || clips.hop_seconds > 0 ||
+      clips.batch > 0 || clips.max_seconds > 0) {
+    fail(ExitCode::kUsage,
+         "--long, --window, --every, --batch and --max-seconds are for audio models");
+  }
   int code = 0;
   for (const std::string& path : inputs) {
-    try {
-      predict_table(model, path, args.json);
-    } catch (const Error& error) {
-      if (!is_of_input(error)) throw;
-      spdlog::error("{}", error.what());
-      code = static_cast<int>(error.code());
-    }
+    const auto text = of_input(code, [&] { return table_text(model, path, args.json); });
+    if (text) print_now(*text);
   }
   return code;
 }

@@ -1,11 +1,12 @@
 #include "apps/commands/predict_output.h"
 
-#include <fmt/core.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -19,9 +20,9 @@ namespace {
 
 constexpr std::int64_t kTopOfText = 5;  // classes of a line of text
 
-void print_line(const std::string& line) {
-  fmt::print("{}", line);
-  std::fflush(stdout);
+// What has classes, rather than the target that a model was trained on here.
+bool is_classifier(const ModelCard& card) {
+  return card.passt.outputs > 1 && card.target_mean == 0 && card.target_std == 1;
 }
 
 }  // namespace
@@ -30,6 +31,10 @@ PredictOutput::PredictOutput(const PredictArgs& args, const ModelCard& card,
                              std::vector<std::string> names)
     : args_(args), card_(card), names_(std::move(names)), top_(args.top) {
   if (args.json && args.csv) fail(ExitCode::kUsage, "--json and --csv: want one of them");
+  if (!is_classifier(card) && (args.top > 0 || !args.classes.empty())) {
+    fail(ExitCode::kUsage, args.top > 0 ? "--top" : "--classes",
+         " is for models of classes; this one predicts a number");
+  }
   const bool is_text = !args.json && !args.csv;
   if (top_ == 0 && !names_.empty() && (is_text || args.json)) top_ = kTopOfText;
   top_ = std::min(top_, card.passt.outputs);
@@ -88,7 +93,7 @@ void PredictOutput::write_json(const std::string& input, const ClipModel::Output
                              {"probability", one.probability}});
     }
   }
-  print_json_line(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  print_now(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 void PredictOutput::write_csv(const std::string& input, const ClipModel::Output& output,
@@ -117,7 +122,7 @@ void PredictOutput::write_csv(const std::string& input, const ClipModel::Output&
     for (const double v : prediction) cells.push_back(fmt::format("{:.9g}", v));
     lines += data::csv_line(cells);
   }
-  print_line(lines);
+  print_now(lines);
 }
 
 void PredictOutput::write_text(const std::string& input, const ClipModel::Output& output,
@@ -130,11 +135,13 @@ void PredictOutput::write_text(const std::string& input, const ClipModel::Output
   } else {
     for (const double v : prediction) line += fmt::format("{}{:.6g}", std::exchange(space, " "), v);
   }
-  print_line(line + "\n");
+  print_now(line + "\n");
 }
 
-void print_json_line(const std::string& line) {
-  print_line(line + "\n");
+void print_now(const std::string& text) {
+  const bool taken = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (taken && std::fflush(stdout) == 0) return;
+  fail(ExitCode::kIo, "cannot write to standard output: ", std::strerror(errno));
 }
 
 }  // namespace onpa::apps

@@ -47,7 +47,7 @@ class PredictOutput {
   const io::NpyRowSink* rows_ = nullptr;
 };
 
-/// Prints a JSON object as a line. A name that is not UTF-8 gets replacement characters.
-void print_json_line(const std::string& line);
+/// Writes all of a text to standard output. Throws Error (kIo) if it cannot be written.
+void print_now(const std::string& text);
 
 }  // namespace onpa::apps
