@@ -145,7 +145,8 @@ void write_report(const DemoPlan& plan, const Floors& floors, const std::vector<
                      {"checks", list},
                      {"seconds", seconds}};
   const io::FaultScope faults(io::FileKind::kDemo);
-  io::write_file_atomic(plan.folder / "demo.json", json.dump(2) + "\n");
+  io::write_file_atomic(plan.folder / "demo.json",
+                        json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 // Names on stderr what does not hold, for a caller that reads the exit code alone.

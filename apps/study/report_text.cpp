@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 
 namespace onpa::apps::report {
@@ -11,6 +12,38 @@ namespace {
 constexpr const char* kUnknown = "–";
 constexpr const char* kMinus = "−";
 constexpr const char* kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
+// Bytes of the character that `text` begins with; 0 if it is none of UTF-8, or none that XML has.
+std::size_t character_bytes(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const std::size_t count = byte(0) < 0x80                       ? 1
+                            : byte(0) >= 0xC2 && byte(0) <= 0xDF ? 2
+                            : (byte(0) & 0xF0) == 0xE0           ? 3
+                            : byte(0) >= 0xF0 && byte(0) <= 0xF4 ? 4
+                                                                 : 0;
+  if (count == 0 || text.size() < count) return 0;
+  std::uint32_t code = count == 1 ? byte(0) : byte(0) & (0xFFu >> (count + 1));
+  for (std::size_t i = 1; i < count; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+    code = code << 6 | (byte(i) & 0x3Fu);
+  }
+  const bool overlong = (count == 3 && code < 0x800) || (count == 4 && code < 0x10000);
+  const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
+  const bool none = code == 0xFFFE || code == 0xFFFF || code > 0x10FFFF;
+  return overlong || surrogate || none ? 0 : count;
+}
+
+// The text with a replacement character for each byte of what is no character.
+std::string as_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t bytes = character_bytes(text);
+    out += bytes > 0 ? text.substr(0, bytes) : std::string_view(kReplacement);
+    text.remove_prefix(std::max<std::size_t>(bytes, 1));
+  }
+  return out;
+}
 
 bool is_control(char c) {
   const auto byte = static_cast<unsigned char>(c);
@@ -35,7 +68,7 @@ std::string signed_text(std::string text) {
 std::string escape(std::string_view text) {
   std::string out;
   out.reserve(text.size());
-  for (const char c : text) {
+  for (const char c : as_utf8(text)) {
     switch (c) {
       case '&':
         out += "&amp;";
@@ -61,7 +94,7 @@ std::string escape(std::string_view text) {
 
 std::string escape_markdown(std::string_view text) {
   std::string out;
-  for (const char c : text) {
+  for (const char c : as_utf8(text)) {
     if (c == '\n' || c == '\t') {
       out += ' ';
     } else if (c == '&') {
@@ -80,7 +113,8 @@ std::string escape_markdown(std::string_view text) {
 
 std::string without_controls(std::string_view text) {
   std::string out;
-  for (const char c : text) out += is_control(c) ? std::string(kReplacement) : std::string(1, c);
+  for (const char c : as_utf8(text))
+    out += is_control(c) ? std::string(kReplacement) : std::string(1, c);
   return out;
 }
 

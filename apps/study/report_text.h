@@ -8,11 +8,12 @@
 namespace onpa::apps::report {
 
 /// Text for the inside of an HTML or SVG element or of a quoted attribute: & < > " ' as references,
-/// control characters other than tab and newline as U+FFFD.
+/// control characters other than tab and newline, and bytes that are not UTF-8, as U+FFFD. So are
+/// they in the next two.
 std::string escape(std::string_view text);
 /// Text for a cell of a Markdown table: nothing in it is markup, line breaks are spaces.
 std::string escape_markdown(std::string_view text);
-/// Printable in a file of one line a row: control characters other than tab and newline as U+FFFD.
+/// Printable in a file of one line a row.
 std::string without_controls(std::string_view text);
 /// For a shell: as it is if it is plain, else in single quotes.
 std::string quote_for_shell(const std::string& word);

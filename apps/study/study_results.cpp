@@ -268,7 +268,8 @@ std::optional<CellResult> evaluate_cell(const StudyFolder& folder, const Cell& c
   io::make_folders(folder.root / "results");
   // The predictions first: a result that is there is whole.
   io::StagedFile csv(folder.predictions(cell), predictions_text(data, out.result.predictions));
-  io::StagedFile json(folder.result(cell), to_json(out).dump(1) + "\n");
+  io::StagedFile json(folder.result(cell),
+                      to_json(out).dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
   csv.commit();
   json.commit();
   return out;

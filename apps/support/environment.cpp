@@ -72,7 +72,7 @@ std::vector<std::pair<std::string, std::string>> describe_environment() {
 std::string environment_json() {
   nlohmann::ordered_json out;
   for (const auto& [name, value] : describe_environment()) out[name] = value;
-  return out.dump(2);
+  return out.dump(2, ' ', false, decltype(out)::error_handler_t::replace);
 }
 
 }  // namespace onpa::apps

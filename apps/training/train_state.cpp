@@ -97,7 +97,8 @@ std::string TrainState::to_json() const {
       {"data_hash", data_hash},
       {"start", start ? nlohmann::json(*start) : nlohmann::json(nullptr)},
   };
-  return json.dump(2) + "\n";
+  // A folder's name may be anything but UTF-8.
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 TrainState TrainState::from_json(const std::string& text) {

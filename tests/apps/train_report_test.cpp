@@ -41,6 +41,49 @@ class TrainReportTest : public ::testing::Test {
   TempFolder folder_;
 };
 
+// It is written whatever happens, in the place of what would be lost.
+TEST_F(TrainReportTest, AFileOfTheRunIsRefused) {
+  std::vector<std::string> words = args("run");
+  for (const char* name : {"metrics.jsonl", "x/../config.resolved.toml"}) {
+    words.back() = (path("run") / name).string();
+    const CommandResult result = run_command(words);
+    EXPECT_EQ(result.code, 64) << result.err;
+    EXPECT_NE(result.err.find("--report-json name the same file"), std::string::npos) << result.err;
+    EXPECT_FALSE(fs::exists(path("run") / "metrics.jsonl"));
+  }
+}
+
+// Names of files are bytes.
+TEST_F(TrainReportTest, DataOfAnyName) {
+  fs::rename(path("data"), path("d\xFF"));
+  std::vector<std::string> words = args("run\xFF");
+  words[3] = path("d\xFF").string();
+  const CommandResult trained = run_command(words);
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_TRUE(fs::exists(path("run\xFF/checkpoints/last/model.safetensors")));
+  words.insert(words.end(), {"--set", "train.epochs=4"});
+  EXPECT_EQ(run_command(words).code, 0);
+}
+
+TEST_F(TrainReportTest, ADenseModelTakesNoOptionsOfClips) {
+  ASSERT_EQ(run_command(args("run")).code, 0);
+  write_bytes(path("rows.csv"), "a,b,c,d\n1,2,3,4\n");
+  const std::vector<std::string> words = {"predict", "--model", path("run").string(),
+                                          path("rows.csv").string()};
+  ASSERT_EQ(run_command(words).code, 0);
+  for (const std::vector<std::string>& more : {std::vector<std::string>{"--long", "cut"},
+                                               {"--window", "1"},
+                                               {"--every", "1"},
+                                               {"--batch", "2"},
+                                               {"--max-seconds", "1"}}) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    const CommandResult result = run_command(all);
+    EXPECT_EQ(result.code, 64) << result.err;
+    EXPECT_NE(result.err.find(more.front()), std::string::npos) << result.err;
+  }
+}
+
 TEST_F(TrainReportTest, SaysHowARunEnded) {
   ASSERT_EQ(run_command(args("run")).code, 0);
   const json r = report(), evaluation = last_line("run", "test_rmse");

@@ -138,6 +138,15 @@ TEST(ReportText, Numbers) {
 
 TEST(ReportText, Words) {
   EXPECT_EQ(escape("<a href=\"x\">'&\x01"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;\xEF\xBF\xBD");
+  // U+20AC and U+1F3B5; a lone byte, an overlong "/", a surrogate, U+FFFE, a character cut short
+  const std::string whole = "\xE2\x82\xAC\xF0\x9F\x8E\xB5", none = "\xEF\xBF\xBD";
+  EXPECT_EQ(escape(whole), whole);
+  for (const char* text : {"\xFF", "\xC0\xAF", "\xED\xA0\x80", "\xEF\xBF\xBE", "\xE2\x82"}) {
+    std::string want = "a";
+    for (std::size_t i = 0; i < std::string(text).size(); ++i) want += none;
+    EXPECT_EQ(escape("a" + std::string(text) + "b"), want + "b");
+    EXPECT_EQ(escape_markdown("a" + std::string(text) + "b"), want + "b");
+  }
   EXPECT_EQ(shortened("großartig", 4), "groß…");
   EXPECT_EQ(shortened("groß", 4), "groß");
   EXPECT_EQ(base64("Man"), "TWFu");
