@@ -14,6 +14,7 @@ void write_report(const std::filesystem::path& study_folder, const std::filesyst
   const std::filesystem::path file = page.empty() ? study_folder / "report.html" : page;
   const std::filesystem::path tables = file.parent_path() / "tables";
   const io::FaultScope faults(io::FileKind::kTables);
+  io::place_of(file);  // which may be refused, before there is a folder beside it
   io::make_folders(tables);
   std::vector<io::StagedFile> files;
   for (const report::Table& table : report::report_tables(study)) {

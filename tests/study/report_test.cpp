@@ -1,6 +1,7 @@
 #include "apps/study/report.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cctype>
@@ -323,6 +324,14 @@ TEST(ReportFiles, AnotherPlaceForThePage) {
   EXPECT_TRUE(std::filesystem::exists(out / "deep/tables/table2.csv"));
   EXPECT_FALSE(std::filesystem::exists(folder / "report.html"));
   EXPECT_FALSE(std::filesystem::exists(folder / "tables"));
+}
+
+TEST(ReportFiles, NoFolderBesideAPageThatIsRefused) {
+  const TempFolder folder, out;
+  write_bytes(folder / "study.json", study_json().dump());
+  ASSERT_EQ(::mkfifo((out / "page").c_str(), 0600), 0);
+  EXPECT_THROW(write_report(folder.path(), out / "page"), Error);
+  EXPECT_FALSE(std::filesystem::exists(out / "tables"));
 }
 
 TEST(ReportFiles, BadStudyLeavesTheOldReport) {
