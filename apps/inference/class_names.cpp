@@ -15,6 +15,7 @@ constexpr std::string_view kAudiosetClasses =
 
 std::vector<std::string> lines_of(std::string text) {
   std::vector<std::string> out;
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
   std::istringstream lines(std::move(text));
   for (std::string line; std::getline(lines, line);) {
     if (!line.empty() && line.back() == '\r') line.pop_back();

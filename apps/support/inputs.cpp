@@ -5,11 +5,15 @@
 #include <cctype>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
+#include <iterator>
+#include <sstream>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
+#include "apps/support/log.h"
+#include "data/file.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {
@@ -24,6 +28,39 @@ bool is_audio_name(const fs::path& path) {
   return std::find(kEndings.begin(), kEndings.end(), ending) != kEndings.end();
 }
 
+bool is_missing(const std::error_code& error) {
+  return error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
+}
+
+// Whether there is a file or folder; fails if that cannot be known.
+bool exists(const std::string& path, const std::string& where) {
+  std::error_code error;
+  const bool there = fs::exists(path, error);
+  if (!there && error && !is_missing(error)) {
+    fail(ExitCode::kIo, where, path, ": cannot open: ", error.message());
+  }
+  return there;
+}
+
+// The audio files of a folder and those below, without following links to folders. What keeps a
+// folder from being read ends up in `error`, if that is wanted, else in the log.
+void collect(const fs::path& folder, std::vector<std::string>& found, std::error_code* error) {
+  std::error_code why;
+  for (fs::directory_iterator at(folder, why), end; !why && at != end; at.increment(why)) {
+    std::error_code unknown;
+    if (at->is_directory(unknown) && !at->is_symlink(unknown)) {
+      collect(at->path(), found, nullptr);
+    } else if (at->is_regular_file(unknown) && is_audio_name(at->path())) {
+      found.push_back(at->path().string());
+    }
+  }
+  if (error != nullptr) {
+    *error = why;
+  } else if (why) {
+    spdlog::warn("{}: cannot open: {}; what is in it is left out", folder.string(), why.message());
+  }
+}
+
 // Expands inputs and counts how often standard input is wanted.
 class Expander {
  public:
@@ -34,7 +71,7 @@ class Expander {
       out_.push_back(input);
     } else if (fs::is_directory(input, error)) {
       add_folder(input, where);
-    } else if (fs::exists(input, error)) {
+    } else if (exists(input, where)) {
       out_.push_back(input);
     } else if (input.size() > 1 && input.front() == '@') {
       add_list(input.substr(1));
@@ -44,23 +81,26 @@ class Expander {
   }
 
   void add_list(const std::string& list) {
-    std::ifstream file;
+    std::string text;
     if (list == kStandardInput) {
       use_standard_input();
+      text.assign(std::istreambuf_iterator<char>(std::cin), {});
     } else {
-      file.open(list);
-      if (!file) fail(ExitCode::kInputMissing, list, ": no such list");
+      if (!exists(list, "")) fail(ExitCode::kInputMissing, list, ": no such list");
+      text = data::read_file(list);
     }
-    std::istream& lines = list == kStandardInput ? std::cin : file;
+    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+    std::istringstream lines(std::move(text));
     std::int64_t number = 0;
     for (std::string line; std::getline(lines, line);) {
       ++number;
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (line.empty()) continue;
-      if (line.front() == '@') {
-        fail(ExitCode::kUsage, list, ":", number, ": a list names files and folders, not lists");
+      const std::string where = detail::concat(list, ":", number, ": ");
+      if (line.front() == '@' && !exists(line, where)) {
+        fail(ExitCode::kUsage, where, "a list names files and folders, not lists");
       }
-      add(line, detail::concat(list, ":", number, ": "));
+      add(line, where);
     }
   }
 
@@ -75,12 +115,8 @@ class Expander {
   void add_folder(const std::string& folder, const std::string& where) {
     std::vector<std::string> found;
     std::error_code error;
-    const auto options = fs::directory_options::skip_permission_denied;
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder, options)) {
-      if (entry.is_regular_file(error) && is_audio_name(entry.path())) {
-        found.push_back(entry.path().string());
-      }
-    }
+    collect(folder, found, &error);
+    if (error) fail(ExitCode::kIo, where, folder, ": cannot open: ", error.message());
     if (found.empty()) {
       fail(ExitCode::kInputMissing, where, folder, ": no audio files in this folder");
     }
@@ -101,8 +137,11 @@ std::vector<std::string> expand_inputs(const std::vector<std::string>& inputs,
   if (!list.empty()) expander.add_list(list);
   std::vector<std::string> out = expander.take();
   if (out.empty()) {
-    if (list.empty()) fail(ExitCode::kUsage, "no inputs: name files, folders or a --list");
-    fail(ExitCode::kInputMissing, list, ": names no inputs");
+    if (list.empty() && inputs.empty()) {
+      fail(ExitCode::kUsage, "no inputs: name files, folders or a --list");
+    }
+    fail(ExitCode::kInputMissing, list.empty() ? inputs.front().substr(1) : list,
+         ": names no inputs");
   }
   return out;
 }
