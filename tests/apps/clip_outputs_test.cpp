@@ -58,7 +58,7 @@ TEST_F(ClipOutputs, TwoOfOneNameAreRefused) {
                                                         {"x.png", "a/../x.png"},
                                                         {"a/x.png", "b/x.png"},
                                                         {"c.png", "nowhere.png"}}) {
-    for (const std::string& option : {"--json", "--npy"}) {
+    for (const std::string option : {"--json", "--npy"}) {
       expect_usage(run({"explain", short_clip(), "--out", path(out), option, path(other)}),
                    "--out and " + option + " name the same file");
       EXPECT_FALSE(fs::exists(path(other)));
