@@ -20,12 +20,15 @@ namespace {
 
 constexpr std::size_t kBlock = 256;
 
+constexpr float kLargest = 1e6f;
+
 // Loops of a length known when compiling become vector instructions.
-bool block_is_finite(const float* samples) {
-  constexpr std::uint32_t kExponent = 0x7F800000;
-  std::uint32_t bad = 0;
+bool block_is_good(const float* samples) {
+  constexpr std::int32_t kMagnitude = 0x7FFFFFFF, kMost = std::bit_cast<std::int32_t>(kLargest);
+  std::int32_t bad = 0;
   for (std::size_t i = 0; i < kBlock; ++i) {
-    bad |= (std::bit_cast<std::uint32_t>(samples[i]) & kExponent) == kExponent ? ~0u : 0u;
+    // Magnitudes are in the order of their bits, infinities and NaNs last.
+    bad |= (std::bit_cast<std::int32_t>(samples[i]) & kMagnitude) > kMost ? -1 : 0;
   }
   return bad == 0;
 }
@@ -35,12 +38,16 @@ bool block_is_finite(const float* samples) {
 void check_finite(std::span<const float> samples, std::int64_t first, const std::string& name) {
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (i % kBlock == 0) {
-      while (samples.size() - i >= kBlock && block_is_finite(samples.data() + i)) i += kBlock;
+      while (samples.size() - i >= kBlock && block_is_good(samples.data() + i)) i += kBlock;
       if (i == samples.size()) return;
     }
     if (!std::isfinite(samples[i])) {
       fail(ExitCode::kBadData, name, ": sample ", first + static_cast<std::int64_t>(i),
            " is not a finite number");
+    }
+    if (std::abs(samples[i]) > kLargest) {
+      fail(ExitCode::kBadData, name, ": sample ", first + static_cast<std::int64_t>(i), " is ",
+           samples[i], ", want at most ", kLargest, " where 1 is full scale");
     }
   }
 }

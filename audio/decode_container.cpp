@@ -94,6 +94,13 @@ const char* pipe_hint(Format format, const ByteWindow& file) {
              : "";
 }
 
+// Whether programs that cannot know it state this as the length of a wav's data: nothing, all that
+// the field or a signed one holds, or a little less.
+bool is_unknown_length(std::uint32_t bytes) {
+  constexpr std::uint32_t kLess = 1 << 16, kSigned = 1u << 31;
+  return bytes == 0 || -bytes <= kLess || (bytes <= kSigned && kSigned - bytes <= kLess);
+}
+
 // Whether a wav is one that its writer could not give a length, as programs that write into a pipe
 // cannot: it ends where it ends.
 bool is_open_wav(ByteWindow& file) {
@@ -110,8 +117,10 @@ bool is_open_wav(ByteWindow& file) {
   while (at < kMaxHeader && u32(at) != kData && u32(at) != 0) {
     at += 8 + (u32(at + 4) + std::uint64_t{1}) / 2 * 2;
   }
+  if (at >= kMaxHeader || u32(at) != kData) return false;
   const std::uint32_t bytes = u32(at + 4);
-  return u32(at) == kData && (bytes == 0 || bytes == 0xFFFFFFFF);
+  if (bytes == 0 || bytes == 0xFFFFFFFF) return true;
+  return is_unknown_length(bytes) && (!file.is_seekable() || at + 8 + bytes > file.size());
 }
 
 DemuxerPtr open_demuxer(Input& input, Format format, const std::string& name) {
@@ -254,7 +263,9 @@ class ContainerReader : public PcmReader {
       if ((packet_->flags & AV_PKT_FLAG_CORRUPT) && !open_end_) {
         sink_.damaged(detail::concat("truncated or damaged after ", sink_.total(), " samples"));
       }
-      last_samples_ = sink_.decode(decoder_.get(), packet_.get());
+      drop_partial_block();
+      // A packet of no bytes would end the decoding.
+      if (packet_->size > 0) last_samples_ = sink_.decode(decoder_.get(), packet_.get());
       last_duration_ = packet_->duration;
     }
     av_packet_unref(packet_.get());
@@ -282,6 +293,14 @@ class ContainerReader : public PcmReader {
     report_pages();
   }
 
+  // Some wavs state a byte or two more than whole sample frames.
+  void drop_partial_block() {
+    const AVCodecParameters& codec = *stream_->codecpar;
+    if (format_ != Format::kWav || codec.block_align <= 0) return;
+    if (av_get_exact_bits_per_sample(codec.codec_id) == 0) return;
+    av_shrink_packet(packet_.get(), packet_->size - packet_->size % codec.block_align);
+  }
+
   void report_pages() {
     const std::vector<std::string>& damage = pages_.damage();
     while (reported_ < damage.size()) sink_.damaged(damage[reported_++]);
@@ -299,7 +318,7 @@ class ContainerReader : public PcmReader {
         samples.resize(samples.size() - static_cast<std::size_t>(last_samples_ - kept));
       }
     }
-    check_length(*stream_, format_, sink_);
+    if (!open_end_) check_length(*stream_, format_, sink_);
   }
 
   Format format_;

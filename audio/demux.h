@@ -51,7 +51,8 @@ std::unique_ptr<PcmReader> open_mp3(ByteWindow& file, const std::string& name,
 std::unique_ptr<PcmReader> open_container(ByteWindow& file, Format format, const std::string& name,
                                           const DecodeOptions& options);
 
-/// Throws Error (kBadData) naming `name` and the sample, counted from `first`, that is not finite.
+/// Throws Error (kBadData) naming `name` and the sample, counted from `first`, that is not finite
+/// or larger than 1e6, where 1 is full scale: a float file can hold what spectrograms cannot.
 void check_finite(std::span<const float> samples, std::int64_t first, const std::string& name);
 
 }  // namespace onpa::audio

@@ -1,5 +1,6 @@
 #include "audio/frame_sink.h"
 
+#include "audio/resample.h"
 #include "kernels/error.h"
 
 namespace onpa::audio {
@@ -14,6 +15,10 @@ void FrameSink::append(const AVFrame& frame) {
     }
     if (channels < 1 || channels > kMaxChannels) {
       fail(ExitCode::kBadData, name_, ": ", channels, " channels, want 1 to ", kMaxChannels);
+    }
+    if (!can_resample(frame.sample_rate, options_.rate_hz)) {
+      fail(ExitCode::kBadData, name_, ": a rate of ", frame.sample_rate,
+           " Hz, of which a resampler to ", options_.rate_hz, " Hz would be too large");
     }
     pcm_.rate_hz = frame.sample_rate;
     channels_ = channels;

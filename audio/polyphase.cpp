@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <mutex>
 #include <numbers>
-#include <utility>
 
 namespace onpa::audio {
 namespace {
@@ -17,6 +14,15 @@ constexpr std::int64_t kMinPeriod = 128;  // outputs; a period shares its window
 
 std::int64_t round_up_to_4(std::int64_t n) {
   return (n + 3) / 4 * 4;
+}
+
+double cutoff_of(std::int64_t up, std::int64_t down) {
+  return kCutoff * std::min(1.0, static_cast<double>(up) / static_cast<double>(down));
+}
+
+// Half the filter, in input samples.
+double width_of(std::int64_t up, std::int64_t down) {
+  return kZeroCrossings / cutoff_of(up, down);
 }
 
 // Taps of an output `phase` samples after an input sample, for the 2 * half samples about it.
@@ -40,22 +46,27 @@ void fill_taps(double phase, double cutoff, double width, std::int64_t half,
   for (double& tap : taps) tap /= sum;
 }
 
+// The filter without its weights.
+PolyphaseFilter shape_of(std::int64_t up, std::int64_t down) {
+  constexpr std::int64_t kGroup = PolyphaseFilter::kGroup;
+  PolyphaseFilter filter;
+  filter.up = up;
+  filter.down = down;
+  filter.half = static_cast<std::int64_t>(std::ceil(width_of(up, down)));
+  const std::int64_t repeats = (kMinPeriod + up - 1) / up;
+  filter.period = repeats * up;
+  filter.stride = repeats * down;
+  filter.groups = (filter.period + kGroup - 1) / kGroup;
+  filter.rows = round_up_to_4(2 * filter.half + ((kGroup - 1) * down + up - 1) / up);
+  filter.window = round_up_to_4(filter.first_row(filter.groups - 1) + filter.rows);
+  return filter;
+}
+
 std::shared_ptr<const PolyphaseFilter> make_filter(std::int64_t up, std::int64_t down) {
   constexpr std::int64_t kGroup = PolyphaseFilter::kGroup;
-  const double cutoff =
-      kCutoff * std::min(1.0, static_cast<double>(up) / static_cast<double>(down));
-  const double width = kZeroCrossings / cutoff;  // half the filter, in input samples
-  auto filter = std::make_shared<PolyphaseFilter>();
-  filter->up = up;
-  filter->down = down;
-  filter->half = static_cast<std::int64_t>(std::ceil(width));
-  const std::int64_t repeats = (kMinPeriod + up - 1) / up;
-  filter->period = repeats * up;
-  filter->stride = repeats * down;
-  filter->groups = (filter->period + kGroup - 1) / kGroup;
-  filter->rows = round_up_to_4(2 * filter->half + ((kGroup - 1) * down + up - 1) / up);
-  filter->window = round_up_to_4(filter->first_row(filter->groups - 1) + filter->rows);
-  filter->weight.assign(static_cast<std::size_t>(filter->padded_period() * filter->rows), 0.0f);
+  const double cutoff = cutoff_of(up, down), width = width_of(up, down);
+  auto filter = std::make_shared<PolyphaseFilter>(shape_of(up, down));
+  filter->weight.assign(static_cast<std::size_t>(filter->weights()), 0.0f);
   std::vector<double> taps;
   for (std::int64_t m = 0; m < filter->period; ++m) {
     fill_taps(static_cast<double>(m * down % up) / static_cast<double>(up), cutoff, width,
@@ -71,17 +82,29 @@ std::shared_ptr<const PolyphaseFilter> make_filter(std::int64_t up, std::int64_t
 
 }  // namespace
 
-std::shared_ptr<const PolyphaseFilter> polyphase_filter(std::int64_t up, std::int64_t down) {
-  static std::mutex mutex;
-  static std::map<std::pair<std::int64_t, std::int64_t>, std::shared_ptr<const PolyphaseFilter>>
-      kept;
-  const std::lock_guard lock(mutex);
-  auto found = kept.find({up, down});
-  if (found == kept.end()) {
-    if (kept.size() >= 16) kept.clear();  // odd rates in a hostile corpus must not pile up
-    found = kept.emplace(std::pair{up, down}, make_filter(up, down)).first;
+std::int64_t polyphase_bytes(std::int64_t up, std::int64_t down) {
+  return shape_of(up, down).bytes();
+}
+
+std::shared_ptr<const PolyphaseFilter> PolyphaseFilters::get(std::int64_t up, std::int64_t down) {
+  const std::lock_guard lock(mutex_);
+  auto found = kept_.find({up, down});
+  if (found != kept_.end()) return found->second;
+  auto filter = make_filter(up, down);
+  if (bytes_ + filter->bytes() > most_bytes_) {
+    kept_.clear();
+    bytes_ = 0;
   }
-  return found->second;
+  if (filter->bytes() <= most_bytes_) {
+    bytes_ += filter->bytes();
+    kept_.emplace(std::pair{up, down}, filter);
+  }
+  return filter;
+}
+
+std::shared_ptr<const PolyphaseFilter> polyphase_filter(std::int64_t up, std::int64_t down) {
+  static PolyphaseFilters filters(kMostFilterBytes);
+  return filters.get(up, down);
 }
 
 }  // namespace onpa::audio

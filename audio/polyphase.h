@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 namespace onpa::audio {
@@ -25,10 +28,33 @@ struct PolyphaseFilter {
   std::int64_t first_row(std::int64_t g) const { return g * kGroup * down / up; }
   /// Outputs of all groups of a period, those of an incomplete one included.
   std::int64_t padded_period() const { return groups * kGroup; }
+  std::int64_t weights() const { return padded_period() * rows; }
+  std::int64_t bytes() const { return weights() * static_cast<std::int64_t>(sizeof(float)); }
 };
 
-/// The filter for up / down, in lowest terms and both positive; a few of them are kept for later
-/// calls. Safe to call from many threads.
+/// Bytes of the filter for up / down.
+std::int64_t polyphase_bytes(std::int64_t up, std::int64_t down);
+
+/// Filters that were made, for later calls. Safe to use from many threads.
+class PolyphaseFilters {
+ public:
+  /// Odd rates in a hostile corpus must not pile up: at most that many bytes are kept.
+  explicit PolyphaseFilters(std::int64_t most_bytes) : most_bytes_(most_bytes) {}
+  /// The filter for up / down, in lowest terms and both positive.
+  std::shared_ptr<const PolyphaseFilter> get(std::int64_t up, std::int64_t down);
+  /// Of the filters that are kept.
+  std::int64_t bytes() const { return bytes_; }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::shared_ptr<const PolyphaseFilter>> kept_;
+  std::int64_t most_bytes_, bytes_ = 0;
+};
+
+/// Most bytes of one filter, and of those that polyphase_filter() keeps.
+inline constexpr std::int64_t kMostFilterBytes = std::int64_t{64} << 20;
+
+/// PolyphaseFilters::get() of filters that all share.
 std::shared_ptr<const PolyphaseFilter> polyphase_filter(std::int64_t up, std::int64_t down);
 
 }  // namespace onpa::audio

@@ -143,6 +143,12 @@ std::int64_t resampled_length(std::int64_t samples, int from_hz, int to_hz) {
   return (samples * to_hz + from_hz - 1) / from_hz;
 }
 
+bool can_resample(int from_hz, int to_hz) {
+  const int divisor = std::gcd(from_hz, to_hz);
+  return from_hz == to_hz ||
+         polyphase_bytes(to_hz / divisor, from_hz / divisor) <= kMostFilterBytes;
+}
+
 // Filters period after period. Which of them go together, and so the rounding, depends on the
 // length of the whole wave alone.
 class StreamResampler::Periods {

@@ -11,6 +11,11 @@ namespace onpa::audio {
 /// Samples that `samples` at `from_hz` become at `to_hz`: ceil(samples * to_hz / from_hz).
 std::int64_t resampled_length(std::int64_t samples, int from_hz, int to_hz);
 
+/// Whether the filter between two rates has a reasonable size. It grows with their smallest ratio
+/// in whole numbers: any rate up to 172 kHz goes to 32 kHz, a higher one if it shares a divisor
+/// with it, as those do that anyone records at.
+bool can_resample(int from_hz, int to_hz);
+
 /// Windowed-sinc resampling with an exact rational ratio: sample m of the result is the
 /// band-limited input at time m / to_hz, so there is no delay and no state, and the length is
 /// resampled_length(). Flat within 0.01 dB up to 0.92 of the lower Nyquist frequency; what folds

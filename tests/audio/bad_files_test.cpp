@@ -105,6 +105,43 @@ TEST(BadFiles, WavWithAHugeComment) {
   EXPECT_LT(peak_kib() - before, 256 << 10);
 }
 
+void put_u32(Bytes& file, std::size_t at, std::uint32_t value) {
+  std::memcpy(file.data() + at, &value, sizeof value);
+}
+
+// Lengths that stand for an unknown one are those of sox and arecord, or all bits.
+TEST(BadFiles, WavsThatStateMoreThanTheyHold) {
+  const Bytes good =
+      make_file({"wav", "pcm_s16le", "fflags=+bitexact"}, make_tones(2, 8000, 32000), 32000);
+  const Clip want = decode(good, "clip");
+  for (const std::uint32_t size : {0x7FFFF000u, 0x7FFFFF00u, 0x7FFF0000u, 0x7FFFFFFFu, 0x80000000u,
+                                   0xFFFFFFFEu, 0xFFFFF000u, 0xFFFFFFFFu, 0u}) {
+    Bytes file = good;
+    put_u32(file, 40, size);
+    EXPECT_EQ(decode(file, "clip").samples, want.samples) << size;
+  }
+  for (const std::uint32_t size : {32004u, 0x7FFE0000u, 0x80000004u, 0xFFFE0000u}) {
+    Bytes file = good;
+    put_u32(file, 40, size);
+    EXPECT_REFUSED(file, "truncated");
+  }
+}
+
+// A last sample frame that is not whole, all of it inside the stated length.
+TEST(BadFiles, WavsWithAnOddByteAtTheEndAreHeard) {
+  const testing::FileKind kind{"wav", "pcm_s16le", "fflags=+bitexact"};
+  for (const std::int64_t samples : {8000, 4096, 4095}) {
+    const Bytes good = make_file(kind, make_tones(2, samples, 32000), 32000);
+    const Clip want = decode(good, "clip");
+    for (const std::uint32_t more : {1u, 2u, 3u}) {
+      Bytes file = good;
+      put_u32(file, 40, static_cast<std::uint32_t>(samples) * 4 + more);
+      EXPECT_EQ(decode(file + Bytes(more), "clip").samples, want.samples) << more;
+      EXPECT_EQ(decode(file + Bytes(more + more % 2), "clip").samples, want.samples) << more;
+    }
+  }
+}
+
 TEST(BadFiles, Mp3CutBetweenFrames) {
   const Bytes file = mp3();
   const Mp3Layout layout = scan_mp3(file, "clip");
@@ -170,6 +207,30 @@ TEST(BadFiles, SamplesThatAreNotNumbers) {
       EXPECT_REFUSED(make_file({"wav", "pcm_f32le"}, {samples}, 32000),
                      "sample " + std::to_string(at) + " is not a finite number");
     }
+  }
+}
+
+// Spectrograms of what is far above full scale are finite and mean nothing.
+TEST(BadFiles, SamplesThatAreTooLarge) {
+  for (const float bad : {1.01e6f, -1e30f}) {
+    for (const int at : {255, 256, 4999}) {
+      std::vector<float> samples(5000, 1e6f);
+      const testing::FileKind kind{"wav", "pcm_f32le"};
+      EXPECT_EQ(refusal(make_file(kind, {samples}, 32000)), "accepted");
+      samples[static_cast<std::size_t>(at)] = bad;
+      EXPECT_REFUSED(make_file(kind, {samples}, 32000), "sample " + std::to_string(at) + " is ");
+    }
+  }
+}
+
+TEST(BadFiles, RatesWhoseResamplerWouldBeHuge) {
+  const testing::FileKind kind{"wav", "pcm_s16le"};
+  for (const int rate_hz : {199999, 767999}) {
+    EXPECT_REFUSED(make_file(kind, make_tones(1, 40000, 48000), rate_hz),
+                   "a rate of " + std::to_string(rate_hz) + " Hz");
+  }
+  for (const int rate_hz : {192000, 352800, 384000, 705600, 768000}) {
+    EXPECT_EQ(refusal(make_file(kind, make_tones(1, 40000, 48000), rate_hz)), "accepted");
   }
 }
 

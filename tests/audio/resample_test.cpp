@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "audio/polyphase.h"
 #include "kernels/philox.h"
 
 namespace onpa::audio {
@@ -144,6 +145,35 @@ TEST(Resample, HasNoDelay) {
   const auto peak = std::max_element(out.begin(), out.end()) - out.begin();
   EXPECT_EQ(peak, 320 * 2);
   for (int i = 1; i < 100; ++i) EXPECT_NEAR(out[640 - i], out[640 + i], 1e-6) << i;
+}
+
+TEST(Resample, RefusesFiltersThatGrowWithoutMeasure) {
+  EXPECT_TRUE(can_resample(32000, 32000));
+  for (const int rate_hz : {1000, 1009, 11025, 44100, 44101, 96001, 176400, 192000, 768000}) {
+    EXPECT_TRUE(can_resample(rate_hz, 32000)) << rate_hz;
+  }
+  for (const int rate_hz : {191999, 383999, 767951, 767999}) {
+    EXPECT_FALSE(can_resample(rate_hz, 32000)) << rate_hz;
+  }
+}
+
+TEST(PolyphaseFilters, KeepNoMoreBytesThanTheyMay) {
+  const std::int64_t one = polyphase_bytes(320, 441);
+  EXPECT_GT(one, 320 * 97 * 4);
+  PolyphaseFilters filters(2 * one + one / 2);
+  const auto first = filters.get(320, 441);
+  EXPECT_EQ(first->bytes(), one);
+  EXPECT_EQ(std::ssize(first->weight), first->weights());
+  EXPECT_EQ(filters.get(320, 441), first);
+  for (const std::int64_t down : {442, 443, 444, 445}) {
+    filters.get(320, down);
+    EXPECT_LE(filters.bytes(), 2 * one + one / 2);
+    EXPECT_GT(filters.bytes(), 0);
+  }
+  EXPECT_NE(filters.get(320, 441), first) << "it was dropped for others";
+  const std::int64_t kept = filters.bytes();
+  EXPECT_GT(filters.get(320, 4410)->bytes(), 2 * one + one / 2);
+  EXPECT_LE(filters.bytes(), kept) << "too large to be kept";
 }
 
 }  // namespace
