@@ -14,6 +14,7 @@ namespace onpa::audio {
 namespace {
 
 constexpr std::size_t kStep = 1 << 16;
+constexpr std::uint64_t kMostPipeZeros = 16 << 20;
 
 }  // namespace
 
@@ -86,7 +87,11 @@ void ByteWindow::forget(std::uint64_t offset) {
 }
 
 std::uint64_t ByteWindow::skip_zeros(std::uint64_t at) {
-  for (;;) {
+  for (const std::uint64_t from = at;;) {
+    if (!is_seekable() && at - from > kMostPipeZeros) {
+      fail(ExitCode::kBadData, name_, ": more than ", kMostPipeZeros >> 20,
+           " MiB of zero bytes from byte ", from, " on");
+    }
     forget(at);
     const std::span<const std::byte> bytes = view(at, kStep);
     const auto other =

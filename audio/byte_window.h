@@ -34,7 +34,8 @@ class ByteWindow {
     return regular_ ? file_bytes_ : start_ + buffer_.size();
   }
   /// The first offset at or after `at` that holds a byte other than 0, or the end. What lies before
-  /// it is forgotten.
+  /// it is forgotten. What cannot be looked at anywhere may never end: Throws Error (kBadData)
+  /// after 16 MiB of zeros in it.
   std::uint64_t skip_zeros(std::uint64_t at);
 
  private:

@@ -56,6 +56,33 @@ bool is_trailer_name(Bytes bytes) {
          starts_with(bytes, 0, "LYRICSBEGIN") || starts_with(bytes, 0, "ID3");
 }
 
+// Bytes that the ID3v2 tag at `at` claims; 0 if there is none.
+std::uint64_t id3v2_bytes_at(ByteWindow& file, std::uint64_t at) {
+  const Bytes tag = file.view(at, 10);
+  if (tag.size() < 10 || !starts_with(tag, 0, "ID3")) return 0;
+  std::uint64_t size = 0;
+  for (std::size_t i = 6; i < 10; ++i) size = size << 7 | (u8(tag, i) & 0x7F);
+  const bool footer = u8(tag, 5) & 0x10;
+  return 10 + size + (footer ? 10 : 0);
+}
+
+// Bytes of the tag at `at` as far as its first ones tell; 0 if there is none.
+std::uint64_t trailer_bytes(ByteWindow& file, std::uint64_t at) {
+  constexpr std::uint64_t kId3v1 = 128, kId3v1Enhanced = 227, kApeEnd = 32;
+  if (const std::uint64_t id3v2 = id3v2_bytes_at(file, at)) return id3v2;
+  const Bytes tag = file.view(at, kApeEnd);
+  if (!is_trailer_name(tag)) return 0;
+  if (starts_with(tag, 0, "TAG+")) return kId3v1Enhanced;
+  if (starts_with(tag, 0, "TAG")) return kId3v1;
+  if (starts_with(tag, 0, "APETAGEX") && tag.size() == kApeEnd) {
+    const bool is_header = u8(tag, 23) & 0x20;  // else the end of a tag that lies before it
+    const std::uint32_t rest =
+        u8(tag, 15) << 24 | u8(tag, 14) << 16 | u8(tag, 13) << 8 | u8(tag, 12);
+    return kApeEnd + (is_header ? rest : 0);
+  }
+  return std::min(kTrailerName, tag.size());
+}
+
 // Tags and zero bytes may follow the last frame. So many zeros that a pipe should not hold them
 // count as such.
 bool is_trailer(ByteWindow& file, std::uint64_t at) {
@@ -91,18 +118,28 @@ bool is_followed(ByteWindow& file, std::uint64_t at, const MpegHeader& header) {
   return (second && second->same_stream(header)) || is_trailer(file, at + length);
 }
 
+// One odd header is damage; three in a row are a stream.
+bool begins_stream(ByteWindow& file, std::uint64_t at) {
+  const auto first = header_at(file, at);
+  std::uint64_t next = at;
+  for (int i = 0; i < 3; ++i) {
+    const auto h = header_at(file, next);
+    if (!h || !h->same_stream(*first)) return false;
+    next += static_cast<std::uint64_t>(h->bytes);
+  }
+  return true;
+}
+
 }  // namespace
 
-std::uint64_t id3v2_bytes(ByteWindow& file) {
+std::uint64_t id3v2_bytes(ByteWindow& file, std::uint64_t limit) {
   std::uint64_t at = 0;
-  for (;;) {
-    const Bytes tag = file.view(at, 10);
-    if (tag.size() < 10 || !starts_with(tag, 0, "ID3")) return at;
-    std::uint64_t size = 0;
-    for (std::size_t i = 6; i < 10; ++i) size = size << 7 | (u8(tag, i) & 0x7F);
-    const bool footer = u8(tag, 5) & 0x10;
-    at += 10 + size + (footer ? 10 : 0);
+  while (at <= limit) {
+    const std::uint64_t tag = id3v2_bytes_at(file, at);
+    if (tag == 0) break;
+    at += tag;
   }
+  return at;
 }
 
 std::optional<std::uint64_t> find_mpeg_frame(ByteWindow& file, std::uint64_t from,
@@ -169,11 +206,23 @@ std::optional<MpegFrame> Mp3Walk::next() {
 // Goes on to the next frame from where there is none; false if the audio ends here.
 bool Mp3Walk::cross_gap() {
   refuse_change(at_);
-  if (is_trailer_name(file_.view(at_, kTrailerName))) return false;
-  const std::uint64_t hole = at_, other = file_.skip_zeros(at_);
+  const std::uint64_t hole = at_;
+  bool has_tags = false;
+  std::uint64_t other = file_.skip_zeros(hole);
+  while (const std::uint64_t tag = trailer_bytes(file_, other)) {
+    has_tags = true;
+    other = file_.skip_zeros(other + tag);
+  }
   if (file_.view(other, 1).empty()) return false;
-  const auto next = find_mpeg_frame(file_, std::max(other, hole + 1),
-                                    std::numeric_limits<std::uint64_t>::max(), true);
+  if (has_tags) {
+    const auto second = find_stream(other);
+    if (!second) return false;
+    refuse_change(*second);
+    damage_.push_back(detail::concat("a second stream begins at byte ", *second));
+    at_ = *second;
+    return true;
+  }
+  const auto next = find_frame(std::max(other, hole + 1));
   if (next) refuse_change(*next);
   damage_.push_back(detail::concat(next.value_or(file_.size()) - hole, " bytes at byte ", hole,
                                    " are not MPEG frames"));
@@ -182,17 +231,30 @@ bool Mp3Walk::cross_gap() {
   return true;
 }
 
+// The next frame, as far as it may be away: what cannot be looked at anywhere may never end.
+std::optional<std::uint64_t> Mp3Walk::find_frame(std::uint64_t from) {
+  constexpr std::uint64_t kMostPipeGap = 16 << 20, kUnlimited = ~std::uint64_t{0};
+  const auto found =
+      find_mpeg_frame(file_, from, file_.is_seekable() ? kUnlimited : kMostPipeGap, true);
+  if (!found && !file_.is_seekable() && !file_.view(from + kMostPipeGap, 1).empty()) {
+    fail(ExitCode::kBadData, name_, ": no MPEG audio frame in ", kMostPipeGap >> 20,
+         " MiB from byte ", from, " on");
+  }
+  return found;
+}
+
+// The next frame that begins a stream: what lies behind a tag may look like one frame.
+std::optional<std::uint64_t> Mp3Walk::find_stream(std::uint64_t from) {
+  for (auto at = find_frame(from); at; at = find_frame(*at + 1)) {
+    if (begins_stream(file_, *at)) return at;
+  }
+  return std::nullopt;
+}
+
 // Fails if what starts at `at` is a stream of its own with other parameters.
 void Mp3Walk::refuse_change(std::uint64_t at) {
   const auto other = header_at(file_, at);
-  if (!other || other->same_stream(header_)) return;
-  // One odd header is damage; three in a row are another stream.
-  std::uint64_t next = at;
-  for (int i = 0; i < 3; ++i) {
-    const auto h = header_at(file_, next);
-    if (!h || !h->same_stream(*other)) return;
-    next += static_cast<std::uint64_t>(h->bytes);
-  }
+  if (!other || other->same_stream(header_) || !begins_stream(file_, at)) return;
   fail(ExitCode::kBadData, name_, ": the stream changes from ", describe(header_), " to ",
        describe(*other), " at byte ", at);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,8 +13,10 @@
 
 namespace onpa::audio {
 
-/// Bytes that the ID3v2 tags at the start claim, headers included; may exceed the file.
-std::uint64_t id3v2_bytes(ByteWindow& file);
+/// Bytes that the ID3v2 tags at the start claim, headers included; may exceed the file. Once they
+/// exceed `limit` no more tags are looked for.
+std::uint64_t id3v2_bytes(ByteWindow& file,
+                          std::uint64_t limit = std::numeric_limits<std::uint64_t>::max());
 
 /// Offset of the first frame at or after `from` that is followed by another of the same stream or
 /// ends the file; nothing if none begins within `limit` bytes. With `forget` the file forgets what
@@ -41,6 +44,8 @@ class Mp3Walk {
  private:
   std::optional<MpegFrame> end();
   bool cross_gap();
+  std::optional<std::uint64_t> find_frame(std::uint64_t from);
+  std::optional<std::uint64_t> find_stream(std::uint64_t from);
   void refuse_change(std::uint64_t at);
 
   ByteWindow& file_;

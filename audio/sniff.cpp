@@ -1,5 +1,6 @@
 #include <cctype>
 #include <cstring>
+#include <limits>
 
 #include "audio/decode.h"
 #include "audio/demux.h"
@@ -61,12 +62,13 @@ Format sniff_format(ByteWindow& file, const std::string& name) {
     return Format::kWav;
   if (has(start, 0, "OggS")) return Format::kOgg;
   if (has(start, 4, "ftyp")) return Format::kM4a;
-  const std::uint64_t tags = id3v2_bytes(file);
   // What a pipe's tags hold is kept, as the demuxers read them again.
   constexpr std::uint64_t kMaxPipeTags = std::uint64_t{64} << 20;
+  const std::uint64_t tags = id3v2_bytes(
+      file, file.is_seekable() ? std::numeric_limits<std::uint64_t>::max() : kMaxPipeTags);
   if (!file.is_seekable() && tags > kMaxPipeTags) {
-    fail(ExitCode::kBadData, name, ": ID3 tags of ", tags, " bytes, want at most ", kMaxPipeTags,
-         " where the file cannot be read twice");
+    fail(ExitCode::kBadData, name, ": ID3 tags of ", tags, " bytes or more, want at most ",
+         kMaxPipeTags, " where the file cannot be read twice");
   }
   if (tags > 0 && file.view(tags - 1, 1).empty()) {
     fail(ExitCode::kBadData, name, ": tag longer than the file: ID3 states ", tags,

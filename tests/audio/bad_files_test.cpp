@@ -178,6 +178,39 @@ TEST(BadFiles, StreamsThatChangeMidway) {
   }
 }
 
+Bytes zeros(std::size_t count) {
+  return Bytes(count);
+}
+// ID3v1, ID3v2 with 300 bytes (as 2 * 128 + 44), APEv2 with its header, lyrics.
+std::vector<Bytes> tags() {
+  const Bytes ape_size = bytes_of({"\x84\x00\x00\x00", 4}), header = bytes_of({"\0\0\0\xA0", 4});
+  const Bytes ape = bytes_of("APETAGEX") + zeros(4) + ape_size + zeros(4) + header + zeros(8);
+  return {bytes_of("TAG") + zeros(125),
+          bytes_of("TAG+") + zeros(223) + bytes_of("TAG") + zeros(125),
+          bytes_of({"ID3\4\0\0\0\0\x02\x2C", 10}) + Bytes(300, std::byte{0xFF}),
+          ape + Bytes(100, std::byte{0xFF}) + bytes_of("APETAGEX") + zeros(24),
+          bytes_of("LYRICSBEGINLAL00003abc000018LYRICS200")};
+}
+
+// A second file behind the first one's tags is no part of the audio, and no trailer either.
+TEST(BadFiles, Mp3sThatFollowATag) {
+  const Bytes file = mp3(), other = mp3(48000);
+  for (const Bytes& tag : tags()) {
+    for (const Bytes& between : {tag, tag + zeros(5000), zeros(5000) + tag, tag + tag}) {
+      const std::size_t second = file.size() + between.size();
+      EXPECT_REFUSED(file + between + file,
+                     "a second stream begins at byte " + std::to_string(second));
+      EXPECT_REFUSED(file + between + other, "changes from 44100 Hz mono");
+      const Clip clip = decode(file + between + file, "clip", {.tolerate_errors = true});
+      EXPECT_GT(clip.seconds(), 2.5);
+      EXPECT_EQ(decode(file + between, "clip").samples, decode(file, "clip").samples);
+    }
+  }
+  // One frame alone, as tags may have it in them, is no stream.
+  const Bytes frame(file.end() - 418, file.end());
+  EXPECT_EQ(refusal(file + tags()[0] + frame + zeros(3)), "accepted");
+}
+
 TEST(BadFiles, ChecksumsThatFail) {
   for (const auto& kind : {testing::FileKind{"flac", "flac"}, testing::FileKind{"ogg", "libvorbis"},
                            testing::FileKind{"ogg", "libopus"}}) {

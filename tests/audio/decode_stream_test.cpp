@@ -3,11 +3,12 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
-
 #include <thread>
+#include <utility>
 
 #include "audio/byte_window.h"
 #include "audio/mp3_walk.h"
@@ -69,6 +70,37 @@ Outcome from_file(const Bytes& file, const DecodeOptions& options) {
     const int descriptor = ::open((folder / "clip").c_str(), O_RDONLY);
     return std::make_unique<DecodeStream>(descriptor, "clip", options);
   });
+}
+
+// What a pipe ends in through which `start` comes, then `more` again and again, until it is closed
+// or `most` bytes have come.
+struct Flood {
+  std::string error;
+  std::size_t written = 0;
+};
+Flood from_flood(const Bytes& start, const Bytes& more, std::size_t most) {
+  int ends[2];
+  EXPECT_EQ(::pipe(ends), 0);
+  std::signal(SIGPIPE, SIG_IGN);
+  Flood out;
+  std::thread writer([&] {
+    for (const Bytes* part = &start; out.written < most; part = &more) {
+      std::size_t at = 0;
+      while (at < part->size()) {
+        const ssize_t wrote = ::write(ends[1], part->data() + at, part->size() - at);
+        if (wrote <= 0) return;
+        at += static_cast<std::size_t>(wrote);
+      }
+      out.written += at;
+    }
+    ::close(std::exchange(ends[1], -1));
+  });
+  out.error = read_all([&] {
+                return std::make_unique<DecodeStream>(ends[0], "clip", DecodeOptions{});
+              }).error;
+  writer.join();
+  if (ends[1] >= 0) ::close(ends[1]);
+  return out;
 }
 
 Outcome from_pipe(const Bytes& file, const DecodeOptions& options) {
@@ -147,6 +179,39 @@ TEST(DecodeStream, ReadsAWavOfUnknownLength) {
   const Outcome want = whole(file, {});
   for (const std::size_t at : {4, 40}) std::fill_n(file.begin() + at, 4, std::byte{0xFF});
   EXPECT_EQ(from_pipe(file, {}), want);
+}
+
+// What cannot be read twice is held or waited for only so far.
+TEST(DecodeStream, EndlessTagsAndZerosFromAPipeAreRefused) {
+  constexpr std::size_t kMiB = 1 << 20, kMost = 600 * kMiB;
+  Bytes tag = bytes_of({"ID3\4\0\0\0\x40\0\0", 10});
+  tag.resize(tag.size() + kMiB);
+  const Flood tags = from_flood(tag, tag, kMost);
+  EXPECT_NE(tags.error.find("ID3 tags of"), std::string::npos) << tags.error;
+  EXPECT_LT(tags.written, 80 * kMiB);
+  const Bytes mp3 = make_file(kMp3, make_tones(1, 60000, 44100), 44100);
+  for (const Bytes& start : {Bytes(1), mp3}) {
+    const Flood zeros = from_flood(start, Bytes(kMiB), kMost);
+    EXPECT_NE(zeros.error.find("16 MiB of zero bytes"), std::string::npos) << zeros.error;
+    EXPECT_LT(zeros.written, 30 * kMiB);
+  }
+  const Flood junk = from_flood(mp3, Bytes(kMiB, std::byte{1}), kMost);
+  EXPECT_NE(junk.error.find("no MPEG audio frame in 16 MiB"), std::string::npos) << junk.error;
+  EXPECT_LT(junk.written, 30 * kMiB);
+}
+
+// The chunk before the data is said to take 4 GB; that much is not held to see what comes after it.
+TEST(DecodeStream, AHugeChunkOfAWavIsNotHeld) {
+  Bytes start = bytes_of({"RIFF\xFF\xFF\xFF\xFFWAVEjunk\xF0\xFF\xFF\xFF", 20});
+  const auto peak_kib = [] {
+    rusage usage = {};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+  };
+  const long before = peak_kib();
+  const Flood got = from_flood(start, Bytes(1 << 20), std::size_t{400} << 20);
+  EXPECT_NE(got.error.find("cannot read the wav file"), std::string::npos) << got.error;
+  EXPECT_LT(peak_kib() - before, 128 << 10);
 }
 
 TEST(DecodeStream, LimitsOnlyWhatItIsTold) {
