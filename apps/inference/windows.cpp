@@ -20,8 +20,20 @@ namespace {
 // Tokens of one pass at which products are large enough to run at full speed.
 constexpr std::int64_t kTokensAPass = 8192;
 
+constexpr std::int64_t kMostHop = 1'000'000'000;  // samples
+
 std::int64_t samples_of(double seconds, const ModelCard& card) {
   return std::llround(seconds * card.mel.rate_hz);
+}
+
+// A window or hop of so many seconds, as an option asks for it.
+std::int64_t wanted_samples(const char* what, double seconds, const ModelCard& card) {
+  const double samples = std::round(seconds * card.mel.rate_hz);
+  if (!(samples >= 1 && samples <= kMostHop)) {
+    fail(ExitCode::kUsage, what, seconds, " s, want at least a sample and at most ",
+         kMostHop / card.mel.rate_hz, " s");
+  }
+  return static_cast<std::int64_t>(samples);
 }
 
 // Frames that the time table covers.
@@ -58,6 +70,42 @@ std::vector<float> mean_of(const std::vector<double>& sum, std::int64_t count) {
 
 }  // namespace
 
+namespace {
+
+// Windows that wait to go through the model together, in memory for those that there are.
+class WindowBatch {
+ public:
+  WindowBatch(std::int64_t capacity, std::int64_t window)
+      : capacity_(capacity), rows_(Tensor::empty({std::min(capacity, kFirstRows), window})) {}
+
+  /// Takes the next window, if there is one and the batch is not full.
+  bool take(ReflectedWindows& windows) {
+    if (is_full()) return false;
+    if (filled_ == rows_.size(0)) grow();
+    if (!windows.next(rows_.slice(filled_, filled_ + 1).span<float>())) return false;
+    ++filled_;
+    return true;
+  }
+  bool is_full() const { return filled_ == capacity_; }
+  std::int64_t filled() const { return filled_; }
+  Tensor rows() const { return rows_.slice(0, filled_); }
+  void clear() { filled_ = 0; }
+
+ private:
+  static constexpr std::int64_t kFirstRows = 8;
+
+  void grow() {
+    const Tensor more = Tensor::empty({std::min(capacity_, 2 * filled_), rows_.size(1)});
+    more.slice(0, filled_).copy_from(rows_);
+    rows_ = more;
+  }
+
+  std::int64_t capacity_, filled_ = 0;
+  Tensor rows_;
+};
+
+}  // namespace
+
 ReflectedWindows::ReflectedWindows(std::int64_t window, std::int64_t hop)
     : window_(window), hop_(hop), pad_(window / 2) {
   ONPA_CHECK(window >= 1 && hop >= 1, "windows of ", window, " samples every ", hop);
@@ -67,10 +115,13 @@ void ReflectedWindows::push(std::span<const float> wave) {
   const bool had_start = samples_ > pad_;
   held_.insert(held_.end(), wave.begin(), wave.end());
   samples_ += std::ssize(wave);
-  if (had_start || samples_ <= pad_) return;
-  std::vector<float> before(held_.begin() + 1, held_.begin() + 1 + pad_);
-  std::ranges::reverse(before);
-  held_.insert(held_.begin(), before.begin(), before.end());
+  if (samples_ <= pad_) return;
+  if (!had_start) {
+    std::vector<float> before(held_.begin() + 1, held_.begin() + 1 + pad_);
+    std::ranges::reverse(before);
+    held_.insert(held_.begin(), before.begin(), before.end());
+  }
+  drop_seen();  // what lies between two windows
 }
 
 void ReflectedWindows::finish() {
@@ -109,7 +160,7 @@ WindowPlan plan_windows(const ModelCard& card, const WindowOptions& options) {
   if (!is_covered(card, plan.window)) plan.window = covered_samples(card);
   plan.longest = has_own_target(card) ? covered_samples(card) : plan.window;
   if (options.window_seconds > 0) {
-    plan.window = samples_of(options.window_seconds, card);
+    plan.window = wanted_samples("windows of ", options.window_seconds, card);
     if (!is_covered(card, plan.window)) {
       fail(ExitCode::kUsage, "windows of ", options.window_seconds,
            " s are longer than the model's time table, which covers ",
@@ -124,9 +175,28 @@ WindowPlan plan_windows(const ModelCard& card, const WindowOptions& options) {
   }
   // As the public wrappers have it: 2.5 of 10 s, 5 of 20, 10 of 30.
   plan.hop = plan.window / (plan.window >= samples_of(30, card) ? 3 : 4);
-  if (options.hop_seconds > 0) plan.hop = samples_of(options.hop_seconds, card);
+  if (options.hop_seconds > 0) {
+    plan.hop = wanted_samples("windows every ", options.hop_seconds, card);
+  }
   plan.hop = std::max<std::int64_t>(1, plan.hop);
   return plan;
+}
+
+Stretch stretch_from(const SampleSource& source, std::int64_t first, const WindowPlan& plan) {
+  Stretch out;
+  std::vector<float> block;
+  for (; source(block); block.clear()) {
+    const std::int64_t size = std::ssize(block);
+    const std::int64_t begin = std::clamp<std::int64_t>(first - out.clip_samples, 0, size);
+    // One sample more than goes through shows that there is more.
+    const std::int64_t room = plan.longest + 1 - std::ssize(out.samples);
+    const auto from = block.begin() + begin;
+    out.samples.insert(out.samples.end(), from, from + std::min(room, size - begin));
+    out.clip_samples += size;
+  }
+  out.cut = std::ssize(out.samples) > plan.longest;
+  if (out.cut) out.samples.resize(static_cast<std::size_t>(plan.window));
+  return out;
 }
 
 const std::vector<std::string>& timestamp_layouts() {
@@ -192,23 +262,22 @@ ClipModel::Output ClipModel::interpolated(std::span<const float> wave) const {
 }
 
 ClipModel::Output ClipModel::windows(std::vector<float> start, const SampleSource& source) const {
-  const std::int64_t capacity = batch_of(plan_.window);
   ReflectedWindows windows(plan_.window, plan_.hop);
-  const Tensor batch = Tensor::empty({capacity, plan_.window});
-  std::int64_t filled = 0;
+  WindowBatch batch(batch_of(plan_.window), plan_.window);
   std::vector<double> logits, features;
   Output out;
   out.windows = 0;
   const auto run = [&] {
-    if (filled == 0) return;
-    const nn::Passt::Output part = forward(batch.slice(0, filled));
-    add_to(logits, part.logits.span<float>(), filled);
-    add_to(features, part.features.span<float>(), filled);
-    out.windows += std::exchange(filled, 0);
+    if (batch.filled() == 0) return;
+    const nn::Passt::Output part = forward(batch.rows());
+    add_to(logits, part.logits.span<float>(), batch.filled());
+    add_to(features, part.features.span<float>(), batch.filled());
+    out.windows += batch.filled();
+    batch.clear();
   };
   const auto take = [&] {
-    while (windows.next(batch.slice(filled, filled + 1).span<float>())) {
-      if (++filled == capacity) run();
+    while (batch.take(windows)) {
+      if (batch.is_full()) run();
     }
   };
   bool more = true;
@@ -280,7 +349,7 @@ class ClipModel::Level {
         level_(level),
         mode_(mode),
         windows_(level.window_samples, hop),
-        batch_(Tensor::empty({model.batch_of(level.window_samples), level.window_samples})) {}
+        batch_(model.batch_of(level.window_samples), level.window_samples) {}
 
   void push(std::span<const float> wave) {
     windows_.push(wave);
@@ -299,13 +368,13 @@ class ClipModel::Level {
 
  private:
   void take() {
-    while (windows_.next(batch_.slice(filled_, filled_ + 1).span<float>())) {
-      if (++filled_ == batch_.size(0)) run();
+    while (batch_.take(windows_)) {
+      if (batch_.is_full()) run();
     }
   }
   void run() {
-    if (filled_ == 0) return;
-    const Tensor waves = batch_.slice(0, filled_);
+    if (batch_.filled() == 0) return;
+    const Tensor waves = batch_.rows();
     if (level_.is_mel) {
       const NoGrad no_grad;
       append(audio::log_mel(waves, model_.card_.mel));
@@ -316,18 +385,18 @@ class ClipModel::Level {
       if (mode_ == EmbeddingMode::kFeatures) append(out.features);
       if (mode_ == EmbeddingMode::kAll) {
         const std::span<const float> features = out.features.span<float>();
-        const std::size_t width = features.size() / static_cast<std::size_t>(filled_);
+        const std::size_t width = features.size() / static_cast<std::size_t>(batch_.filled());
         for (std::size_t i = first; i < rows_.size(); ++i) {
           const auto row = features.subspan((i - first) * width, width);
           rows_[i].insert(rows_[i].end(), row.begin(), row.end());
         }
       }
     }
-    filled_ = 0;
+    batch_.clear();
   }
   void append(const Tensor& rows) {
     const std::span<const float> all = rows.span<float>();
-    const std::size_t width = all.size() / static_cast<std::size_t>(filled_);
+    const std::size_t width = all.size() / static_cast<std::size_t>(batch_.filled());
     for (std::size_t at = 0; at < all.size(); at += width) {
       rows_.emplace_back(all.begin() + static_cast<std::ptrdiff_t>(at),
                          all.begin() + static_cast<std::ptrdiff_t>(at + width));
@@ -338,8 +407,7 @@ class ClipModel::Level {
   TimestampLevel level_;
   EmbeddingMode mode_;
   ReflectedWindows windows_;
-  Tensor batch_;
-  std::int64_t filled_ = 0;
+  WindowBatch batch_;
   std::deque<std::vector<float>> rows_;
 };
 
@@ -347,6 +415,9 @@ std::int64_t ClipModel::timestamps(const SampleSource& source, const std::string
                                    const std::vector<TimestampLevel>& levels,
                                    std::int64_t hop_samples, EmbeddingMode mode,
                                    const RowSink& sink) {
+  if (hop_samples < 1 || hop_samples > kMostHop) {
+    fail(ExitCode::kUsage, "timestamps every ", hop_samples, " samples, want 1 to ", kMostHop);
+  }
   std::vector<std::unique_ptr<Level>> parts;
   std::int64_t shortest = 0;
   for (const TimestampLevel& level : levels) {

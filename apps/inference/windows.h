@@ -33,6 +33,8 @@ class ReflectedWindows {
   /// Copies the next window that is whole to `to`; false if there is none yet, or any more. There
   /// are 1 + samples / hop in all if `window` is even.
   bool next(std::span<float> to);
+  /// Samples at hand.
+  std::int64_t held() const { return std::ssize(held_); }
 
  private:
   void drop_seen();
@@ -68,8 +70,19 @@ struct WindowPlan {
 /// or 30 s for the published models, whose hops are 2.5, 5 and 10 s; clips up to it go through in
 /// one pass. Of a model that onpa has trained on targets of its own, all that the table covers
 /// does. Throws Error (kUsage) for a window that the table does not cover or that is under one
-/// patch.
+/// patch, and for a hop under one sample or over 1e9.
 WindowPlan plan_windows(const ModelCard& card, const WindowOptions& options = {});
+
+/// What goes through a model in one pass of a clip that may be longer.
+struct Stretch {
+  std::vector<float> samples;
+  std::int64_t clip_samples = 0;
+  bool cut = false;  // there is more of the clip behind it
+};
+
+/// As much of a clip from sample `first` on as goes through in one pass, or, if there is more, a
+/// window. Reads the source to its end and holds no more than a pass; throws what it throws.
+Stretch stretch_from(const SampleSource& source, std::int64_t first, const WindowPlan& plan);
 
 /// One of the parts of a timestamp embedding.
 struct TimestampLevel {
@@ -100,7 +113,7 @@ class ClipModel {
 
   /// Gets the rows of a clip in order: milliseconds of the window's middle, the embedding.
   using RowSink = std::function<void(double ms, std::span<const float> embedding)>;
-  /// Timestamp embeddings every `hop_samples`. Returns the rows.
+  /// Timestamp embeddings every `hop_samples`, 1 to 1e9 (Error kUsage). Returns the rows.
   std::int64_t timestamps(const SampleSource& source, const std::string& name,
                           const std::vector<TimestampLevel>& levels, std::int64_t hop_samples,
                           EmbeddingMode mode, const RowSink& sink);

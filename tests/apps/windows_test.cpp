@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "apps/inference/class_names.h"
 #include "kernels/error.h"
@@ -108,13 +109,15 @@ TEST_F(Hear, ScenesOfOnePassAndOfWindows) {
   expect_scene(45001, "scene.features", 6, {}, EmbeddingMode::kFeatures);
   expect_scene(45001, "scene.long", 6, {.batch = 1});
   expect_scene(45001, "scene.long", 6, {.batch = 4});
+  expect_scene(45001, "scene.long", 6, {.batch = std::int64_t{1} << 40});  // not all at once
   use(160);
   expect_scene(33000, "scene.hop160", 5);
 }
 
 TEST_F(Hear, TimestampsOfEveryLayout) {
   use(320);
-  for (const std::int64_t batch : {0, 1, 3}) {
+  for (const std::int64_t batch :
+       {std::int64_t{0}, std::int64_t{1}, std::int64_t{3}, std::int64_t{1} << 40}) {
     expect_near(stamps(16000, "base", 11, 1, batch), "stamps.half");
   }
   expect_near(stamps(3000, "base", 2), "stamps.short");
@@ -206,6 +209,77 @@ TEST(PlanWindows, RefusesWhatTheTableOrAPatchCannotHold) {
   EXPECT_THROW(plan_windows(card, {.window_seconds = 11}), Error);
   EXPECT_THROW(plan_windows(card, {.window_seconds = 0.1}), Error);
   EXPECT_EQ(plan_windows(card, {.window_seconds = 4, .hop_seconds = 1}).hop, 32000);
+}
+
+// Of any number that an option may be, with no sum that overflows.
+template <class Call>
+void expect_usage(Call&& call) {
+  try {
+    call();
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kUsage) << error.what();
+  }
+}
+
+TEST(PlanWindows, RefusesHopsThatAreNoNumberOfSamples) {
+  const ModelCard card;
+  for (const double seconds : {1e300, 1e15, 1e14, 40000.0, 1e-5, 1e-300}) {
+    expect_usage([&] { plan_windows(card, {.hop_seconds = seconds}); });
+    expect_usage([&] { plan_windows(card, {.window_seconds = seconds}); });
+  }
+  EXPECT_EQ(plan_windows(card, {.hop_seconds = 1 / 32000.0}).hop, 1);
+  EXPECT_EQ(plan_windows(card, {.hop_seconds = 31250}).hop, 1'000'000'000);
+}
+
+TEST_F(Hear, TimestampsNeedAHopOfSamples) {
+  use(320);
+  ClipModel clips(*model_, card_);
+  const std::vector<float> wave = noise(3000);
+  const auto sink = [](double, std::span<const float>) {};
+  for (const std::int64_t hop :
+       {std::int64_t{0}, std::int64_t{-1}, std::int64_t{1'000'000'001},
+        std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()}) {
+    expect_usage([&] {
+      clips.timestamps(pieces_of(wave), "wave", timestamp_levels("base", card_), hop,
+                       EmbeddingMode::kAll, sink);
+    });
+  }
+}
+
+// An hour by blocks.
+TEST(ReflectedWindows, DoNotHoldWhatLiesBetweenTwo) {
+  const std::vector<float> block(8192);
+  ReflectedWindows windows(1600, 1'000'000'000);
+  std::vector<float> window(1600);
+  std::int64_t most = 0, count = 0;
+  for (int i = 0; i < 14000; ++i) {
+    windows.push(block);
+    most = std::max(most, windows.held());
+    count += windows.next(window) ? 1 : 0;
+  }
+  windows.finish();
+  EXPECT_FALSE(windows.next(window));
+  EXPECT_EQ(count, 1);
+  EXPECT_LT(most, 4 * 8192);
+}
+
+TEST(StretchFrom, IsOnePassOrAWindowFromASecondOn) {
+  const std::vector<float> wave = noise(20000);
+  const WindowPlan plan{.shortest = 10, .longest = 5000, .window = 4000, .hop = 1000};
+  const struct {
+    std::int64_t first, count;
+    bool cut;
+  } cases[] = {{0, 4000, true},      {1, 4000, true},   {14999, 4000, true}, {15000, 5000, false},
+               {15001, 4999, false}, {19999, 1, false}, {20000, 0, false},   {1 << 30, 0, false}};
+  for (const auto& c : cases) {
+    const Stretch got = stretch_from(pieces_of(wave), c.first, plan);
+    EXPECT_EQ(got.clip_samples, 20000);
+    EXPECT_EQ(got.cut, c.cut) << c.first;
+    ASSERT_EQ(std::ssize(got.samples), c.count) << c.first;
+    if (c.count == 0) continue;
+    EXPECT_TRUE(std::equal(got.samples.begin(), got.samples.end(), wave.begin() + c.first));
+  }
 }
 
 // Windows by definition: slices of the wave with both ends reflected.
