@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
-#include <span>
+#include <utility>
 
 #include "apps/commands/commands.h"
 #include "apps/inference/class_names.h"
@@ -17,7 +18,7 @@
 #include "apps/study/report_text.h"
 #include "apps/support/log.h"
 #include "apps/support/outputs.h"
-#include "audio/decode.h"
+#include "audio/decode_stream.h"
 #include "kernels/error.h"
 #include "tensor/io/fault.h"
 #include "tensor/io/file.h"
@@ -30,32 +31,33 @@ constexpr double kLargeGap = 0.05;  // of what integrated gradients should sum t
 
 // What the model hears of a clip.
 struct Window {
-  double from_s = 0, clip_s = 0;
-  bool cut = false;  // there is more of the clip behind it
-  std::vector<float> samples;
-
-  double seconds(int rate_hz) const { return static_cast<double>(samples.size()) / rate_hz; }
+  double from_s = 0, seconds = 0, clip_s = 0;
+  bool cut = false;            // there is more of the clip behind it
+  std::vector<float> samples;  // of so many seconds, and silence up to a patch
 };
 
 // As much from --from on as goes through in one pass, or a window of the model's length: what
 // `predict` makes one prediction of.
-Window window_of(const audio::Clip& clip, const ModelCard& card, const ExplainArgs& args) {
-  const double first = args.from_s * card.mel.rate_hz;
-  if (first >= static_cast<double>(clip.samples.size())) {
-    fail(ExitCode::kUsage, "--from: ", args.from_s, " s, but ", args.input, " has ", clip.seconds(),
-         " s");
-  }
+Window window_of(const ModelCard& card, const ExplainArgs& args) {
+  audio::DecodeOptions options;
+  options.rate_hz = card.mel.rate_hz;
+  options.min_seconds = 0;
+  options.max_seconds = std::numeric_limits<double>::infinity();
+  audio::DecodeStream stream(std::filesystem::path(args.input), options);
+  const double rate_hz = card.mel.rate_hz, first = std::min(1e15, args.from_s * rate_hz);
   const WindowPlan plan = plan_windows(card);
-  const auto rest = std::span(clip.samples).subspan(static_cast<std::size_t>(first));
-  const bool cut = std::ssize(rest) > plan.longest;
-  const auto heard = rest.first(cut ? static_cast<std::size_t>(plan.window) : rest.size());
-  Window out{args.from_s, clip.seconds(), cut, {heard.begin(), heard.end()}};
-  if (std::ssize(heard) < plan.shortest) {
-    spdlog::warn("{}: {:.3f} s is under one patch; padded with silence", args.input,
-                 out.seconds(card.mel.rate_hz));
-    out.samples.resize(static_cast<std::size_t>(plan.shortest));
+  Stretch heard = stretch_from([&](std::vector<float>& out) { return stream.read(out); },
+                               static_cast<std::int64_t>(first), plan);
+  const double clip_s = static_cast<double>(heard.clip_samples) / rate_hz;
+  if (heard.samples.empty()) {
+    fail(ExitCode::kUsage, "--from: ", args.from_s, " s, but ", args.input, " has ", clip_s, " s");
   }
-  return out;
+  const double seconds = static_cast<double>(heard.samples.size()) / rate_hz;
+  if (std::ssize(heard.samples) < plan.shortest) {
+    spdlog::warn("{}: {:.3f} s is under one patch; padded with silence", args.input, seconds);
+    heard.samples.resize(static_cast<std::size_t>(plan.shortest));
+  }
+  return {args.from_s, seconds, clip_s, heard.cut, std::move(heard.samples)};
 }
 
 std::string seconds_text(double seconds) {
@@ -167,9 +169,9 @@ figure::Figure figure_of(const ExplainArgs& args, const ModelCard& card,
   f.map_title = describe(options, card.passt);
   f.subtitle = f.map_title;
   if (window.cut || window.from_s > 0) {
-    f.subtitle += fmt::format(" · seconds {} to {} of {}", seconds_text(window.from_s),
-                              seconds_text(window.from_s + window.seconds(card.mel.rate_hz)),
-                              seconds_text(window.clip_s));
+    f.subtitle +=
+        fmt::format(" · seconds {} to {} of {}", seconds_text(window.from_s),
+                    seconds_text(window.from_s + window.seconds), seconds_text(window.clip_s));
   } else {
     f.subtitle += fmt::format(" · {} s", seconds_text(window.clip_s));
   }
@@ -189,14 +191,10 @@ figure::Figure figure_of(const ExplainArgs& args, const ModelCard& card,
 nlohmann::ordered_json json_of(const ExplainArgs& args, const ModelCard& card,
                                const ExplainOptions& options, const Window& window,
                                const figure::Figure& f, const Explanation& e) {
-  nlohmann::ordered_json out = {{"input", args.input},
-                                {"model", args.model},
-                                {"method", args.method},
-                                {"from_seconds", window.from_s},
-                                {"seconds", window.seconds(card.mel.rate_hz)},
-                                {"clip_seconds", window.clip_s},
-                                {"output", e.output},
-                                {"value", e.value}};
+  nlohmann::ordered_json out = {{"input", args.input},       {"model", args.model},
+                                {"method", args.method},     {"from_seconds", window.from_s},
+                                {"seconds", window.seconds}, {"clip_seconds", window.clip_s},
+                                {"output", e.output},        {"value", e.value}};
   if (options.method == ExplainMethod::kAttention) {
     out["layer"] = options.layer < 0 ? card.passt.depth - 1 : options.layer;
     out["head"] = options.head;
@@ -257,9 +255,7 @@ int run_explain(const ExplainArgs& args) {
   }
   const io::FaultScope faults(io::FileKind::kTables);
   require_room_for(args);
-  audio::DecodeOptions decode;
-  decode.rate_hz = card.mel.rate_hz;
-  const Window window = window_of(audio::decode_file(args.input, decode), card, args);
+  const Window window = window_of(card, args);
   model.compute_on({.device = args.device, .precision = "f32"});
 
   const auto count = static_cast<std::int64_t>(window.samples.size());

@@ -1,10 +1,11 @@
 #include "audio/mel.h"
 
 #include <filesystem>
+#include <vector>
 
 #include "apps/commands/commands.h"
 #include "apps/support/log.h"
-#include "audio/decode.h"
+#include "audio/decode_stream.h"
 #include "kernels/error.h"
 #include "tensor/io/npy.h"
 
@@ -18,9 +19,12 @@ int run_mel(const MelArgs& args) {
   config.mels = args.mels;
   audio::DecodeOptions options;
   options.rate_hz = config.rate_hz;
-  const audio::Clip clip = audio::decode_file(args.input, options);
-  const auto samples = static_cast<std::int64_t>(clip.samples.size());
-  const Tensor mel = audio::log_mel(Tensor::from<float>({1, samples}, clip.samples), config);
+  audio::DecodeStream stream(std::filesystem::path(args.input), options);
+  std::vector<float> samples;
+  while (stream.read(samples)) {
+  }
+  const Tensor wave = Tensor::from<float>({1, stream.samples()}, samples);
+  const Tensor mel = audio::log_mel(wave, config);
   io::write_npy(args.out, mel.view({mel.size(1), mel.size(2)}));
   spdlog::info("{}: float32 ({}, {})", args.out, mel.size(1), mel.size(2));
   return 0;

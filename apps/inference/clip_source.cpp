@@ -16,6 +16,7 @@ namespace onpa::apps {
 SampleSource open_clip(const std::string& input, const ModelCard& card, double max_seconds) {
   audio::DecodeOptions options;
   options.rate_hz = card.mel.rate_hz;
+  options.min_seconds = 0;  // what is under one patch is padded
   options.max_seconds = max_seconds > 0 ? max_seconds : std::numeric_limits<double>::infinity();
   std::shared_ptr<audio::DecodeStream> stream;
   if (input == kStandardInput) {

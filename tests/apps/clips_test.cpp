@@ -89,6 +89,14 @@ TEST_F(Clips, EmbedWritesScenesAndTimestamps) {
   EXPECT_EQ(io::read_npy(path("c.npy")).shape(), Shape({3, 128}));
 }
 
+TEST_F(Clips, UnderOnePatchIsPadded) {
+  write_wav(path("a/tiny.wav"), 300);
+  const CommandResult tiny = run({"predict", path("a/tiny.wav"), "--json"});
+  ASSERT_EQ(tiny.code, 0) << tiny.err;
+  EXPECT_NE(tiny.err.find("padded with silence"), std::string::npos) << tiny.err;
+  EXPECT_EQ(run({"embed", path("a/tiny.wav"), "--out", path("t.npy"), "--timestamps"}).code, 0);
+}
+
 TEST_F(Clips, ALimitAndDamageRefuseTheFileAndLeaveNoOutput) {
   const CommandResult limited =
       run({"embed", path("a/long.wav"), "--out", path("x.npy"), "--max-seconds", "1"});

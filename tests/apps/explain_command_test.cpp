@@ -154,6 +154,30 @@ TEST_F(ExplainCommand, OfALongClipAWindowIsExplained) {
   EXPECT_NEAR(json("end.json").at("seconds"), 0.5, 1e-9);
 }
 
+// Under one patch, and under what decoding a whole file takes.
+TEST_F(ExplainCommand, AShortClipIsPaddedAndKeepsItsLength) {
+  write_tone("short.mp3", 1000);
+  const CommandResult result = run("short.mp3", "out.svg", {"--json", path("out.json")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.err.find("padded with silence"), std::string::npos) << result.err;
+  EXPECT_NEAR(json("out.json").at("seconds"), 0.03125, 1e-9);
+  EXPECT_NEAR(json("out.json").at("clip_seconds"), 0.03125, 1e-9);
+}
+
+// The end of a file that is longer than what decoding a whole one takes.
+TEST_F(ExplainCommand, AnyLengthIsExplained) {
+  // 1000 Hz, 8 bits; a length of 0 is one that the writer did not know.
+  std::string hour(
+      "RIFF\0\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\xE8\3\0\0\xE8\3\0\0\1\0\x08\0data\0\0\0\0", 44);
+  hour.append(std::size_t{1000} * 1801, '\x80');
+  testing::write_bytes(folder_ / "hour.wav", hour);
+  const CommandResult result =
+      run("hour.wav", "out.svg", {"--from", "1800.5", "--json", path("out.json")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NEAR(json("out.json").at("seconds"), 0.5, 1e-9);
+  EXPECT_NEAR(json("out.json").at("clip_seconds"), 1801, 1e-9);
+}
+
 TEST_F(ExplainCommand, RefusalsHaveTheirCodes) {
   testing::write_bytes(folder_ / "text.mp3", std::string("no audio at all"));
   const auto refused = [&](const CommandResult& result, int code, const std::string& part) {
