@@ -120,7 +120,7 @@ std::int64_t embed_folder(Predictor& model, const std::filesystem::path& data,
   const std::size_t left_out = tracks.tracks.size() - features.tracks.size();
   auto card = nlohmann::json::parse(tracks.card);
   card["embedded"] = {{"model", model.source().string()}, {"left_out", left_out}};
-  features.card = card.dump();
+  features.card = card.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   features.save(out);
   spdlog::info(
       "{}: {} tracks with {} features; left out {} whose audio is not there or cannot be "
