@@ -21,7 +21,7 @@ CLI::Validator number_from(double least, double most) {
   return CLI::Validator(check, "");
 }
 
-constexpr double kMostSeconds = 1e6;
+constexpr double kMostSeconds = 30000;
 
 // Of a length: no less than a sample of the audio that models hear.
 CLI::Validator seconds() {

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "apps/inference/model_card.h"
 #include "nn/passt.h"
 #include "tensor/io/safetensors.h"
 #include "tests/apps/run_command.h"
@@ -44,19 +45,23 @@ class Clips : public ::testing::Test {
     hash_fill_parameters(model);
     io::NamedTensors tensors;
     for (const auto& p : model.parameters()) tensors.emplace_back(p.name, p.tensor.detach());
-    io::write_safetensors(model_, tensors);
+    // As a published file, but with its front end written down: 9 columns are no published length.
+    apps::ModelCard card;
+    card.kind = "passt";
+    card.passt = config;
+    io::write_safetensors(model_, tensors, card.metadata());
     write_wav(path("a/short.wav"), 16000);
     write_wav(path("a/long.wav"), 33000);
   }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
   CommandResult run(std::vector<std::string> args) {
-    args.insert(args.begin() + 1, {"--model", model_, "--hop", "320"});
+    args.insert(args.begin() + 1, {"--model", model_});
     return run_command(args);
   }
   // The same with a file as standard input, through a pipe.
   CommandResult piped(const std::string& input, const std::vector<std::string>& args) {
-    std::string line = "cat '" + input + "' | '" ONPA_COMMAND "' " + args[0] + " --model '" +
-                       model_ + "' --hop 320";
+    std::string line =
+        "cat '" + input + "' | '" ONPA_COMMAND "' " + args[0] + " --model '" + model_ + "'";
     for (std::size_t i = 1; i < args.size(); ++i) line += " '" + args[i] + "'";
     return Command("/bin/sh", {"-c", line}, {}).wait();
   }
