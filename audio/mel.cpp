@@ -1,7 +1,7 @@
 #include "audio/mel.h"
 
 #include <algorithm>
-#include <cstring>
+#include <bit>
 #include <type_traits>
 #include <vector>
 
@@ -63,7 +63,8 @@ Tensor pack_bank(const MelConfig& config, float fmin_hz, float fmax_hz) {
   const Tensor packed = Tensor::zeros({bank_words(config)}, DType::kI32);
   std::int32_t* next = std::ranges::copy(bank.first, packed.data<std::int32_t>()).out;
   next = std::ranges::copy(bank.offset, next).out;
-  std::memcpy(next, bank.weight.data(), bank.weight.size() * sizeof(float));
+  // None where all bands lie between two frequencies of the transform.
+  for (const float weight : bank.weight) *next++ = std::bit_cast<std::int32_t>(weight);
   return packed;
 }
 
