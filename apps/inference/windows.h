@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "apps/inference/model_card.h"
+#include "apps/inference/reflected_windows.h"
 #include "nn/passt.h"
 
 namespace onpa::apps {
@@ -19,32 +20,6 @@ namespace onpa::apps {
 /// Appends the next samples of a clip, at the model's rate; false if there are none left. As
 /// audio::DecodeStream::read().
 using SampleSource = std::function<bool(std::vector<float>&)>;
-
-/// Windows of a wave that is reflected about its first and last sample for half a window, as its
-/// samples come: window i begins at sample i * hop - window / 2 of the wave.
-class ReflectedWindows {
- public:
-  /// Both at least 1. A wave must have more than window / 2 samples.
-  ReflectedWindows(std::int64_t window, std::int64_t hop);
-
-  void push(std::span<const float> wave);
-  /// After the last sample. Throws Error (kInternal) if the wave was too short.
-  void finish();
-  /// Copies the next window that is whole to `to`; false if there is none yet, or any more. There
-  /// are 1 + samples / hop in all if `window` is even.
-  bool next(std::span<float> to);
-  /// Samples at hand.
-  std::int64_t held() const { return std::ssize(held_); }
-
- private:
-  void drop_seen();
-
-  std::int64_t window_, hop_, pad_;
-  std::vector<float> held_;             // of the reflected wave, from first_ on
-  std::int64_t first_ = 0, start_ = 0;  // in the reflected wave: held_[0]; the next window
-  std::int64_t samples_ = 0;            // of the wave
-  bool finished_ = false;
-};
 
 /// What to do with a clip that is longer than one pass takes.
 enum class LongClips {

@@ -10,6 +10,7 @@
 #include "tensor/autograd.h"
 #include "tensor/io/npy.h"
 #include "tensor/ops/loss.h"
+#include "tests/support/explain_golden.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/hash_fill.h"
 
@@ -78,16 +79,8 @@ INSTANTIATE_TEST_SUITE_P(Sizes, PasstParity, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name(); });
 
 PasstConfig tiny_config() {
-  PasstConfig config;
-  config.mels = 32;
-  config.patch_f = config.patch_t = 8;
-  config.stride_f = config.stride_t = 6;
-  config.table_t = 10;
-  config.width = 32;
-  config.heads = 4;
+  PasstConfig config = testing::explain_config();
   config.depth = 2;
-  config.mlp = 128;
-  config.outputs = 5;
   return config;
 }
 
