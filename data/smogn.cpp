@@ -11,8 +11,6 @@
 namespace onpa::data {
 namespace {
 
-// RngStreams of their own.
-constexpr std::uint32_t kStreamSmogn = 20, kStreamSmognChoice = 21, kStreamSmognMedian = 22;
 constexpr std::int64_t kRowsPerRange = 64;
 
 struct Input {

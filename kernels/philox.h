@@ -41,6 +41,14 @@ enum RngStream : std::uint32_t {
   kStreamBootstrap = 16,
   kStreamTest = 17,
   kStreamMixupPartner = 18,
+  kStreamValidation = 19,
+  kStreamSmogn = 20,
+  kStreamSmognChoice = 21,
+  kStreamSmognMedian = 22,
+  kStreamRareClips = 23,
+  kStreamRareTies = 24,
+  kStreamRarePartner = 25,
+  kStreamPermute = 26,
 };
 
 /// One Philox4x32-10 block: four 32-bit words from a 128-bit counter and a 64-bit key.

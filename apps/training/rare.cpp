@@ -14,9 +14,6 @@
 namespace onpa::apps {
 namespace {
 
-// RngStreams of their own.
-constexpr std::uint32_t kStreamRareClips = 23, kStreamRareTies = 24, kStreamRarePartner = 25;
-
 std::uint64_t seed_of(const Config& config) {
   return static_cast<std::uint64_t>(config.train.seed);
 }

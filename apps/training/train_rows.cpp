@@ -9,9 +9,6 @@
 namespace onpa::apps {
 namespace {
 
-// An RngStream of its own.
-constexpr std::uint32_t kStreamValidation = 19, kStreamPermute = 26;
-
 [[noreturn]] void nothing_left(const TrainRows& rows, const Config& config) {
   const char* audio = config.model.kind == "passt" ? " with audio" : "";
   if (rows.evaluated == "validation") {
