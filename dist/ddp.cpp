@@ -1,35 +1,23 @@
 #include "dist/ddp.h"
 
-#include <limits>
 #include <unordered_map>
 
 #include "tensor/autograd.h"
 #include "tensor/memory_plan.h"
 
 namespace onpa::dist {
-namespace {
-
-constexpr std::size_t kNoBucket = std::numeric_limits<std::size_t>::max();
-
-}  // namespace
 
 std::vector<Bucket> cut_buckets(const FlatParams& params, const BucketSizes& sizes) {
   ONPA_CHECK(sizes.first_bytes > 0 && sizes.bytes > 0, "buckets of ", sizes.first_bytes, " and ",
              sizes.bytes, " bytes");
   const auto width = static_cast<std::int64_t>(size_of(params.grad().dtype()));
   std::vector<Bucket> buckets;
-  std::int64_t end = params.numel();
-  std::size_t last = params.slots().size();
+  std::int64_t end = params.learning_numel();
+  std::size_t last = params.learning_slots().size();
   for (std::size_t slot = last; slot-- > 0;) {
     const std::int64_t begin = params.slots()[slot].offset;
-    if (!params.parameter(slot).requires_grad()) {
-      end = begin;
-      last = slot;
-      continue;
-    }
     const std::int64_t enough = buckets.empty() ? sizes.first_bytes : sizes.bytes;
-    const bool more = slot > 0 && params.parameter(slot - 1).requires_grad();
-    if ((end - begin) * width < enough && more) continue;
+    if ((end - begin) * width < enough && slot > 0) continue;
     buckets.push_back({begin, end, slot, last - 1});
     end = begin;
     last = slot;
@@ -41,7 +29,7 @@ Ddp::Ddp(Comm& comm, FlatParams& params, const BucketSizes& sizes)
     : comm_(comm),
       params_(params),
       buckets_(cut_buckets(params, sizes)),
-      bucket_of_(params.slots().size(), kNoBucket) {
+      bucket_of_(params.learning_slots().size()) {
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     order_.push_back(b);
     for (std::size_t s = buckets_[b].first_slot; s <= buckets_[b].last_slot; ++s) bucket_of_[s] = b;
@@ -62,7 +50,7 @@ void Ddp::backward(const Tensor& loss, double seed) {
   begin();
   std::unordered_map<const onpa::detail::GradNode*, std::size_t> slots;
   for (std::size_t s = 0; s < ready_.size(); ++s) {
-    if (bucket_of_[s] != kNoBucket) slots[params_.parameter(s).node().get()] = s;
+    slots[params_.parameter(s).node().get()] = s;
   }
   const LeafGradListener listener([&](const onpa::detail::GradNode* leaf) {
     if (const auto found = slots.find(leaf); found != slots.end()) mark_ready(found->second);
@@ -73,7 +61,7 @@ void Ddp::backward(const Tensor& loss, double seed) {
 void Ddp::begin() {
   ONPA_CHECK(!active_, "ddp: begin() without wait() for the step before");
   active_ = true;
-  ready_.assign(params_.slots().size(), false);
+  ready_.assign(bucket_of_.size(), false);
   missing_.clear();
   for (const Bucket& bucket : buckets_) {
     missing_.push_back(bucket.last_slot - bucket.first_slot + 1);
@@ -84,9 +72,9 @@ void Ddp::begin() {
 
 void Ddp::mark_ready(std::size_t slot) {
   ONPA_CHECK(active_, "ddp: mark_ready(", slot, ") outside of begin() and wait()");
-  ONPA_CHECK(slot < ready_.size(), "ddp: slot ", slot, " of ", ready_.size());
-  ONPA_CHECK(bucket_of_[slot] != kNoBucket && !ready_[slot], "ddp: the gradient of ",
-             params_.slots()[slot].name, ready_[slot] ? " is complete twice" : " is not wanted");
+  ONPA_CHECK(slot < ready_.size(), "ddp: slot ", slot, " of ", ready_.size(), " that learn");
+  ONPA_CHECK(!ready_[slot], "ddp: the gradient of ", params_.slots()[slot].name,
+             " is complete twice");
   ready_[slot] = true;
   const std::size_t bucket = bucket_of_[slot];
   if (--missing_[bucket] == 0 && !learned_) completed_.push_back(bucket);
@@ -109,7 +97,7 @@ void Ddp::start_complete() {
 void Ddp::wait() {
   ONPA_CHECK(active_, "ddp: wait() without begin()");
   for (std::size_t slot = 0; slot < ready_.size(); ++slot) {
-    if (ready_[slot] || bucket_of_[slot] == kNoBucket) continue;
+    if (ready_[slot]) continue;
     // From now on it holds what other ranks have added.
     const GradTarget target = grad_target(params_.parameter(slot));
     if (!target || target.mode == kernels::GradMode::kAssign) {

@@ -25,8 +25,7 @@ struct Bucket {
 };
 
 /// Slices of the flat gradient, last layers first, as backward makes them in that order; each of
-/// whole slots, and of at least the bytes asked for but for the last. They cover all of it but the
-/// slots of parameters that require no gradient, before which a slice may be smaller, too.
+/// whole slots, and of at least the bytes asked for but for the last. They cover all of it.
 std::vector<Bucket> cut_buckets(const FlatParams& params, const BucketSizes& sizes);
 
 /// The gradients of one model on all ranks. A step is
@@ -79,7 +78,7 @@ class Ddp {
   Comm& comm_;
   FlatParams& params_;
   std::vector<Bucket> buckets_;
-  std::vector<std::size_t> bucket_of_;  // by slot; kNoBucket if it requires no gradient
+  std::vector<std::size_t> bucket_of_;  // by slot that learns
   std::vector<std::size_t> order_;      // in which buckets are started
   std::vector<std::size_t> completed_;  // buckets of the first step, as they were complete
   bool learned_ = false;                // order_ is that of rank 0's first step

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "kernels/optim.h"
 #include "tensor/dispatch.h"
@@ -49,7 +50,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const FlatParams& params,
   ONPA_CHECK(shard.count >= 1 && shard.index >= 0 && shard.index < shard.count, "optimizer: shard ",
              shard.index, " of ", shard.count);
   const auto add_state = [&](const char* name) {
-    const Shape shape{shard_.state_numel(params.numel())};
+    const Shape shape{shard_.state_numel(params.learning_numel())};
     state_.emplace_back(name, Tensor::zeros(shape, DType::kF32, params.data().device()));
   };
   if (config.kind == "adamw") {
@@ -75,21 +76,21 @@ OpWork Optimizer::update_work() const {
 }
 
 void Optimizer::find_ranges() {
-  const std::int64_t n = params_.numel(), part = shard_.part_numel(n);
+  const std::int64_t n = params_.learning_numel(), part = shard_.part_numel(n);
   const std::int64_t begin = shard_.index * part, rest = shard_.count * part;
   if (part > 0) add_ranges(begin, begin + part, 0);
   if (rest < n) add_ranges(rest, n, part);
 }
 
-// Of parameters [begin, end), whose moments begin at `state`, those that are not frozen; neighbours
-// with one rate are one range.
+// Parameters [begin, end), whose moments begin at `state`; neighbours with one rate are one range.
 void Optimizer::add_ranges(std::int64_t begin, std::int64_t end, std::int64_t state) {
-  const std::vector<FlatSlot>& slots = params_.slots();
+  const std::span<const FlatSlot> slots = params_.learning_slots();
   const std::size_t first = ranges_.size();
   for (std::size_t s = 0; s < slots.size(); ++s) {
-    const std::int64_t slot_end = s + 1 < slots.size() ? slots[s + 1].offset : params_.numel();
+    const std::int64_t slot_end =
+        s + 1 < slots.size() ? slots[s + 1].offset : params_.learning_numel();
     const std::int64_t from = std::max(begin, slots[s].offset), to = std::min(end, slot_end);
-    if (from >= to || !params_.parameter(s).requires_grad()) continue;
+    if (from >= to) continue;
     const double scale = config_.rate_scale ? config_.rate_scale(slots[s].name) : 1;
     require(std::isfinite(scale) && scale >= 0, "rate_scale", scale, "0 or more");
     const Range range = {from, to, state + from - begin, static_cast<float>(scale)};
@@ -114,7 +115,8 @@ double Optimizer::step(float lr, float grad_scale) {
   {
     const OpScope scope("gradient_norm", [&] { return norm_work(params_); });
     kernels::sum_of_squares(
-        kernels::Cpu{}, {.x = params_.grad().data<float>(), .out = &squares, .n = params_.numel()});
+        kernels::Cpu{},
+        {.x = params_.grad().data<float>(), .out = &squares, .n = params_.learning_numel()});
   }
   const double norm = std::sqrt(squares) * std::abs(static_cast<double>(grad_scale));
   if (!std::isfinite(norm)) return norm;
@@ -166,7 +168,7 @@ void Optimizer::queue_step(const Tensor& state, const Tensor& squares, float gra
   const bool in_bf16 = params_.grad().dtype() == DType::kBF16;
   kernels::SumOfSquares sum = {.x = in_bf16 ? nullptr : params_.grad().data<float>(),
                                .out = squares.data<double>(),
-                               .n = params_.numel(),
+                               .n = params_.learning_numel(),
                                .x_bf16 = in_bf16 ? params_.grad().data<bf16>() : nullptr};
   const Tensor scratch = workspace(
       device, [&](auto dev) { return kernels::sum_of_squares_workspace_bytes(dev, sum); });

@@ -26,9 +26,9 @@ struct OptimizerConfig {
   std::function<double(const std::string& name)> rate_scale = {};
 };
 
-/// The parameters cut into `count` equal parts, of which one optimizer updates part `index` alone
-/// and keeps the moments of it (ZeRO stage 1, arXiv:1910.02054). The few parameters that are left
-/// over by the division are updated by all.
+/// The parameters that learn, cut into `count` equal parts, of which one optimizer updates part
+/// `index` alone and keeps the moments of it (ZeRO stage 1, arXiv:1910.02054). The few parameters
+/// that are left over by the division are updated by all.
 struct OptimizerShard {
   static constexpr std::int64_t kAlign = 16;  // elements, as slots of FlatParams
   int index = 0, count = 1;
@@ -40,7 +40,7 @@ struct OptimizerShard {
   }
 };
 
-/// Parameters that require no gradient are frozen: neither they nor their moments change.
+/// Updates the parameters that learn (FlatParams::learning_slots()); frozen ones have no moments.
 class Optimizer {
  public:
   /// Throws Error (kConfig) for an unknown kind or a value out of range.
@@ -61,8 +61,8 @@ class Optimizer {
   void move_to(DeviceKind device);
   std::int64_t step_count() const { return step_count_; }
   void set_step_count(std::int64_t count) { step_count_ = count; }
-  /// State buffers in the layout of the parameters ("m", "v" or "momentum"). With a shard those of
-  /// its part, and then of what the division left over: (shard().state_numel(numel)) each.
+  /// State buffers in the layout of the gradient ("m", "v" or "momentum"). With a shard those of
+  /// its part, and then of what the division left over: (shard().state_numel(learning_numel)) each.
   std::vector<std::pair<std::string, Tensor>> state() const { return state_; }
   const OptimizerShard& shard() const { return shard_; }
 

@@ -3,7 +3,8 @@
 namespace onpa::apps {
 namespace {
 
-// A buffer of all parameters cut as OptimizerShard says: a part for each rank, and the rest.
+// A buffer of the parameters that learn, cut as OptimizerShard says: a part for each rank, and the
+// rest.
 struct Cut {
   Cut(const nn::OptimizerShard& shard, std::int64_t numel)
       : part(shard.part_numel(numel)),
@@ -27,7 +28,7 @@ Moments whole_moments(const nn::Optimizer& optimizer, const FlatParams& params) 
   if (optimizer.shard().count == 1) return optimizer.state();
   Moments out;
   for (const auto& [name, buffer] : optimizer.state()) {
-    out.emplace_back(name, Tensor::zeros(params.data().shape()));
+    out.emplace_back(name, Tensor::zeros(params.grad().shape()));
   }
   return out;
 }
@@ -35,7 +36,7 @@ Moments whole_moments(const nn::Optimizer& optimizer, const FlatParams& params) 
 void share_moments(const Ranks& ranks, const nn::Optimizer& optimizer, const FlatParams& params,
                    const Moments& whole) {
   if (!ranks.several()) return;
-  const Cut cut(optimizer.shard(), params.numel());
+  const Cut cut(optimizer.shard(), params.learning_numel());
   const Moments state = optimizer.state();
   for (std::size_t i = 0; i < state.size(); ++i) {
     const Tensor& mine = state[i].second;
@@ -43,7 +44,7 @@ void share_moments(const Ranks& ranks, const nn::Optimizer& optimizer, const Fla
       ranks.comm().broadcast(mine);
       continue;
     }
-    const Tensor all = ranks.first() ? whole[i].second : Tensor::empty(params.data().shape());
+    const Tensor all = ranks.first() ? whole[i].second : Tensor::empty(params.grad().shape());
     ranks.comm().broadcast(all);
     mine.slice(0, cut.part).copy_from(cut.own(all));
     mine.slice(cut.part, mine.numel()).copy_from(all.slice(cut.parts, cut.numel));
@@ -53,11 +54,11 @@ void share_moments(const Ranks& ranks, const nn::Optimizer& optimizer, const Fla
 Moments gather_moments(const Ranks& ranks, const nn::Optimizer& optimizer,
                        const FlatParams& params) {
   if (optimizer.shard().count == 1) return ranks.first() ? optimizer.state() : Moments();
-  const Cut cut(optimizer.shard(), params.numel());
+  const Cut cut(optimizer.shard(), params.learning_numel());
   Moments out;
   for (const auto& [name, buffer] : optimizer.state()) {
     const Tensor mine = buffer.to(DeviceKind::kCpu);
-    const Tensor whole = Tensor::empty(params.data().shape());
+    const Tensor whole = Tensor::empty(params.grad().shape());
     if (cut.part > 0) ranks.comm().all_gather(mine.slice(0, cut.part), cut.all(whole));
     whole.slice(cut.parts, cut.numel).copy_from(mine.slice(cut.part, mine.numel()));
     if (ranks.first()) out.emplace_back(name, whole);
@@ -66,7 +67,7 @@ Moments gather_moments(const Ranks& ranks, const nn::Optimizer& optimizer,
 }
 
 void gather_parameters(dist::Comm& comm, const nn::Optimizer& optimizer, const FlatParams& params) {
-  const Cut cut(optimizer.shard(), params.numel());
+  const Cut cut(optimizer.shard(), params.learning_numel());
   if (optimizer.shard().count == 1 || cut.part == 0) return;
   const auto gather = [&](const Tensor& buffer) {
     comm.all_gather(cut.own(buffer), cut.all(buffer));

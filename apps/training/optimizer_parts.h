@@ -14,7 +14,7 @@
 
 namespace onpa::apps {
 
-/// The moments of all parameters by name, in the layout of the parameters, on the CPU.
+/// The moments of all parameters that learn by name, in the layout of the gradient, on the CPU.
 using Moments = std::vector<std::pair<std::string, Tensor>>;
 
 /// This rank's part, if the moments are to be kept in parts.

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <unordered_map>
 
 #include "kernels/error.h"
@@ -22,11 +23,16 @@ std::string selection_of(const Config& config) {
 constexpr const char* kStateFile = "state.json";
 constexpr const char* kConfigFile = "config.toml";
 
+// The slots of a flat buffer: all, or of a moment those that learn.
+std::span<const FlatSlot> slots_of(const FlatParams& params, const Tensor& buffer) {
+  return buffer.numel() == params.numel() ? params.slots() : params.learning_slots();
+}
+
 // Every slot of a flat buffer by its parameter's name, after `prefix`; copies if it is on the GPU.
 void append_views(const FlatParams& params, const Tensor& buffer, const std::string& prefix,
                   io::NamedTensors& out) {
   const Tensor here = buffer.to(DeviceKind::kCpu);
-  for (const FlatSlot& slot : params.slots()) {
+  for (const FlatSlot& slot : slots_of(params, buffer)) {
     out.emplace_back(prefix + slot.name, params.view(here, slot));
   }
 }
@@ -37,10 +43,12 @@ Sources by_name(const io::NamedTensors& tensors) {
   return {tensors.begin(), tensors.end()};
 }
 
-void check_views(const FlatParams& params, const std::string& prefix, const Sources& sources) {
-  for (const FlatSlot& slot : params.slots()) {
+void check_views(std::span<const FlatSlot> slots, const std::string& prefix, const Sources& sources,
+                 bool may_lack = false) {
+  for (const FlatSlot& slot : slots) {
     const auto found = sources.find(prefix + slot.name);
     if (found == sources.end()) {
+      if (may_lack) continue;
       fail(ExitCode::kBadCheckpoint, "the checkpoint has no tensor ", prefix, slot.name);
     }
     if (!(found->second.shape() == slot.shape) || found->second.dtype() != DType::kF32) {
@@ -52,8 +60,9 @@ void check_views(const FlatParams& params, const std::string& prefix, const Sour
 
 void copy_views(const FlatParams& params, const Tensor& buffer, const std::string& prefix,
                 const Sources& sources) {
-  for (const FlatSlot& slot : params.slots()) {
-    params.view(buffer, slot).copy_from(sources.at(prefix + slot.name));
+  for (const FlatSlot& slot : slots_of(params, buffer)) {
+    const auto found = sources.find(prefix + slot.name);
+    if (found != sources.end()) params.view(buffer, slot).copy_from(found->second);
   }
 }
 
@@ -169,7 +178,7 @@ nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts&
 }
 
 TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainParts& parts,
-                              const Moments& moments) {
+                              const Moments& moments, NewMoments missing) {
   const auto text = content.text.find(kStateFile);
   if (text == content.text.end()) {
     fail(ExitCode::kBadCheckpoint, "the checkpoint has no ", kStateFile);
@@ -177,9 +186,9 @@ TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainP
   const TrainState state = TrainState::from_json(text->second);
   const Sources model = by_name(file_of(content, "model"));
   const Sources optim = by_name(file_of(content, "optim"));
-  check_views(parts.params, "", model);
+  check_views(parts.params.slots(), "", model);
   for (const auto& [name, buffer] : moments) {
-    check_views(parts.params, name + ".", optim);
+    check_views(parts.params.learning_slots(), name + ".", optim, missing == NewMoments::kZero);
   }
   const std::int64_t step_count = count_of(content, "optim", "step_count");
   copy_views(parts.params, parts.params.data(), "", model);
@@ -194,7 +203,7 @@ void restore_average(const nn::CheckpointContent& content, const FlatParams& par
                      nn::AveragedParams& average) {
   if (!content.tensors.contains("swa")) return;
   const Sources sources = by_name(file_of(content, "swa"));
-  check_views(params, "", sources);
+  check_views(params.slots(), "", sources);
   const std::int64_t count = count_of(content, "swa", "average.count");
   copy_views(params, average.data(), "", sources);
   average.set_count(count);
@@ -202,7 +211,7 @@ void restore_average(const nn::CheckpointContent& content, const FlatParams& par
 
 void restore_weights(const io::NamedTensors& tensors, const FlatParams& params) {
   const Sources sources = by_name(tensors);
-  check_views(params, "", sources);
+  check_views(params.slots(), "", sources);
   copy_views(params, params.data(), "", sources);
 }
 

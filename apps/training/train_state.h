@@ -53,16 +53,19 @@ struct TrainParts {
   nn::AveragedParams* average = nullptr;  // null: none is kept
 };
 
-/// Tensors share memory with `parts` and `moments`, those of all parameters: save before the next
-/// step.
+/// Tensors share memory with `parts` and `moments`, those of all parameters that learn: save before
+/// the next step.
 nn::CheckpointContent make_checkpoint(const TrainState& state, const TrainParts& parts,
                                       const Moments& moments, const ModelCard& card,
                                       const Config& config);
-/// Copies a checkpoint's weights and step count into `parts`, its moments into `moments`. Throws
-/// Error (kBadCheckpoint) naming the tensor that is missing or has another shape, before anything
-/// is changed.
+/// What becomes of a moment that the checkpoint lacks: a parameter that was frozen has none.
+enum class NewMoments : std::uint8_t { kRefused, kZero };
+
+/// Copies a checkpoint's weights and step count into `parts`, its moments into `moments`, which are
+/// zero. Throws Error (kBadCheckpoint) naming the tensor that is missing or has another shape,
+/// before anything is changed.
 TrainState restore_checkpoint(const nn::CheckpointContent& content, const TrainParts& parts,
-                              const Moments& moments);
+                              const Moments& moments, NewMoments missing);
 /// The same for the averaged weights; leaves `average` as it is if the checkpoint has none.
 void restore_average(const nn::CheckpointContent& content, const FlatParams& params,
                      nn::AveragedParams& average);

@@ -33,7 +33,7 @@ class TrainingRun {
   void begin();
   std::optional<nn::FoundCheckpoint> find_start(const Moments& moments);
   void resume_from(const nn::FoundCheckpoint& found, const Moments& moments);
-  void check_same_model(const nn::FoundCheckpoint& found) const;
+  std::vector<std::string> check_same_model(const nn::FoundCheckpoint& found) const;
   void share_start(const Moments& moments);
   void choose_device();
   void start_files(const std::string& unwritten_metrics);

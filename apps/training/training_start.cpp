@@ -1,5 +1,6 @@
 // How a run starts: rank 0 finds out, the others are told.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -28,16 +29,17 @@ TrainState state_of(const nn::FoundCheckpoint& found) {
 
 }  // namespace
 
-// Settings that shape the weights or what they are fed must be those of the checkpoint.
-void TrainingRun::check_same_model(const nn::FoundCheckpoint& found) const {
+// Settings that shape the weights or what they are fed must be those of the checkpoint. Returns
+// those that differ.
+std::vector<std::string> TrainingRun::check_same_model(const nn::FoundCheckpoint& found) const {
   const auto text = found.content.text.find("config.toml");
-  if (text == found.content.text.end()) return;
+  if (text == found.content.text.end()) return {};
   const Config before =
       parse_toml(config_.model.kind, text->second, (found.folder / "config.toml").string());
-  std::string changed;
+  const std::vector<std::string> changed = changed_keys(before, config_);
   // Other tracks, and other scales.
   const bool held_out = before.data.validation > 0 || config_.data.validation > 0;
-  for (const std::string& key : changed_keys(before, config_)) {
+  for (const std::string& key : changed) {
     if (key == "data.validation" || (key == "train.seed" && held_out)) {
       fail(ExitCode::kConfig, key, " differs from the checkpoint ", found.folder.string(),
            ": other tracks would be held out; use another --run");
@@ -49,14 +51,18 @@ void TrainingRun::check_same_model(const nn::FoundCheckpoint& found) const {
                ? ", or give --init-from as when the run began"
                : "");
     }
-    changed += (changed.empty() ? "" : ", ") + key;
   }
-  if (!changed.empty()) spdlog::warn("settings changed since the checkpoint: {}", changed);
+  if (!changed.empty()) {
+    spdlog::warn("settings changed since the checkpoint: {}", fmt::join(changed, ", "));
+  }
+  return changed;
 }
 
 void TrainingRun::resume_from(const nn::FoundCheckpoint& found, const Moments& moments) {
-  check_same_model(found);
-  state_ = restore_checkpoint(found.content, parts(), moments);
+  const std::vector<std::string> changed = check_same_model(found);
+  const bool same_frozen = std::ranges::find(changed, "train.freeze") == changed.end();
+  state_ = restore_checkpoint(found.content, parts(), moments,
+                              same_frozen ? NewMoments::kRefused : NewMoments::kZero);
   if (state_.data_hash != data_.hash) {
     spdlog::warn("the data set has changed since the checkpoint; the order of tracks with it");
     // It may be smaller; the epoch is over then.

@@ -242,13 +242,26 @@ TEST_F(InitFrom, ResumedHasTheSameBitsAndKeepsWhatIsFrozen) {
     if (given.contains(name) && given.at(name) == values) same.insert(name);
   }
   EXPECT_EQ(same.size(), 7u + 12u);
-  for (const std::string& name : same) {
-    EXPECT_EQ(weights_of("whole", "optim").at("v." + name),
-              std::vector<float>(given.at(name).size()))
-        << name;
-  }
+  const Weights moments = weights_of("whole", "optim");
+  EXPECT_EQ(moments.size(), 2 * (got.size() - same.size()));
+  for (const std::string& name : same) EXPECT_FALSE(moments.contains("v." + name)) << name;
   EXPECT_TRUE(same.contains("blocks.1.mlp.fc1.weight"));
   EXPECT_TRUE(same.contains("patch_embed.proj.weight"));
+}
+
+// The head alone first, then all: what was frozen has no moments to go on from.
+TEST_F(InitFrom, AFrozenPartLearnsLater) {
+  const std::vector<std::string> frozen = {"train.epochs=1", "train.freeze=body"};
+  ASSERT_EQ(train("run", "published.safetensors", frozen).code, 0);
+  const Weights first = weights_of("run");
+  EXPECT_EQ(weights_of("run", "optim").size(), 2u * 4);  // of the head's two layers
+  const CommandResult all = train("run", "published.safetensors", {"train.epochs=2"});
+  ASSERT_EQ(all.code, 0) << all.err;
+  EXPECT_NE(all.err.find("settings changed since the checkpoint: train.epochs, train.freeze"),
+            std::string::npos)
+      << all.err;
+  EXPECT_EQ(weights_of("run", "optim").size(), 2 * first.size());
+  EXPECT_NE(weights_of("run").at("blocks.1.mlp.fc1.weight"), first.at("blocks.1.mlp.fc1.weight"));
 }
 
 TEST_F(InitFrom, UnknownPartsToFreezeAre78) {
