@@ -15,7 +15,7 @@
 #include "apps/inference/inference.h"
 #include "apps/inference/predictor.h"
 #include "apps/inference/windows.h"
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 #include "apps/support/log.h"
 #include "apps/support/outputs.h"
 #include "audio/decode_stream.h"

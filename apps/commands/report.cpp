@@ -1,4 +1,4 @@
-#include "apps/study/report.h"
+#include "apps/report/report.h"
 
 #include <fmt/core.h>
 

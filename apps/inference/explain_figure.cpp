@@ -10,8 +10,8 @@
 
 #include "apps/inference/explain_canvas.h"
 #include "apps/inference/explain_color.h"
-#include "apps/study/report_text.h"
-#include "apps/study/svg.h"
+#include "apps/report/report_text.h"
+#include "apps/report/svg.h"
 
 namespace onpa::apps::figure {
 namespace {

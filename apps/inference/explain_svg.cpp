@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
 #include "apps/inference/explain_canvas.h"
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 
 namespace onpa::apps::figure {
 namespace {

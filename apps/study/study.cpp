@@ -13,7 +13,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "apps/study/report.h"
+#include "apps/report/report.h"
 #include "apps/study/study_json.h"
 #include "apps/support/log.h"
 #include "apps/support/stop_signal.h"

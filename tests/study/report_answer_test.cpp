@@ -1,4 +1,4 @@
-#include "apps/study/report_answer.h"
+#include "apps/report/report_answer.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "apps/study/report_study.h"
+#include "apps/report/report_study.h"
 
 #include <gtest/gtest.h>
 

@@ -1,12 +1,12 @@
-#include "apps/study/report_tables.h"
+#include "apps/report/report_tables.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <fstream>
 
-#include "apps/study/report_text.h"
-#include "apps/study/svg_plots.h"
+#include "apps/report/report_text.h"
+#include "apps/report/svg_plots.h"
 #include "data/table.h"
 #include "kernels/error.h"
 #include "tests/study/report_fixture.h"

@@ -1,4 +1,4 @@
-#include "apps/study/report.h"
+#include "apps/report/report.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "apps/study/report_page.h"
-#include "apps/study/report_text.h"
+#include "apps/report/report_page.h"
+#include "apps/report/report_text.h"
 #include "kernels/error.h"
 #include "tests/study/report_fixture.h"
 #include "tests/support/temp_folder.h"

@@ -1,10 +1,10 @@
-#include "apps/study/svg_plots.h"
+#include "apps/report/svg_plots.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 
 namespace onpa::apps::report {
 namespace {

@@ -1,4 +1,4 @@
-#include "apps/study/report_study.h"
+#include "apps/report/report_study.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 #include "kernels/error.h"
 
 namespace onpa::apps::report {

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "apps/study/report_tables.h"
-#include "apps/study/report_text.h"
+#include "apps/report/report_tables.h"
+#include "apps/report/report_text.h"
 #include "data/table.h"
 
 namespace onpa::apps::report {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "apps/study/report_study.h"
-#include "apps/study/report_tables.h"
+#include "apps/report/report_study.h"
+#include "apps/report/report_tables.h"
 
 namespace onpa::apps::report {
 

@@ -1,11 +1,11 @@
-#include "apps/study/svg.h"
+#include "apps/report/svg.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 
 namespace onpa::apps::report {
 namespace {

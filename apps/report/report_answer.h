@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/study/report_study.h"
+#include "apps/report/report_study.h"
 
 namespace onpa::apps::report {
 

@@ -1,4 +1,4 @@
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "apps/study/report_page.h"
+#include "apps/report/report_page.h"
 
 namespace onpa::apps::report {
 

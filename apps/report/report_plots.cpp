@@ -2,10 +2,10 @@
 #include <cmath>
 #include <set>
 
-#include "apps/study/report_answer.h"
-#include "apps/study/report_page.h"
-#include "apps/study/report_text.h"
-#include "apps/study/svg_plots.h"
+#include "apps/report/report_answer.h"
+#include "apps/report/report_page.h"
+#include "apps/report/report_text.h"
+#include "apps/report/svg_plots.h"
 
 namespace onpa::apps::report {
 namespace {

@@ -1,9 +1,9 @@
-#include "apps/study/report_answer.h"
+#include "apps/report/report_answer.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 
 namespace onpa::apps::report {
 namespace {

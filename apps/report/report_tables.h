@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "apps/study/report_study.h"
+#include "apps/report/report_study.h"
 
 namespace onpa::apps::report {
 

@@ -1,10 +1,10 @@
-#include "apps/study/report_page.h"
+#include "apps/report/report_page.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "apps/study/report_answer.h"
-#include "apps/study/report_text.h"
+#include "apps/report/report_answer.h"
+#include "apps/report/report_text.h"
 
 namespace onpa::apps::report {
 namespace {

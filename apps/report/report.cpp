@@ -1,9 +1,9 @@
-#include "apps/study/report.h"
+#include "apps/report/report.h"
 
 #include <utility>
 #include <vector>
 
-#include "apps/study/report_page.h"
+#include "apps/report/report_page.h"
 #include "tensor/io/fault.h"
 #include "tensor/io/file.h"
 

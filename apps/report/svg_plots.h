@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/study/svg.h"
+#include "apps/report/svg.h"
 
 namespace onpa::apps::report {
 

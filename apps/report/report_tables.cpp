@@ -1,10 +1,10 @@
-#include "apps/study/report_tables.h"
+#include "apps/report/report_tables.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "apps/study/report_text.h"
+#include "apps/report/report_text.h"
 #include "kernels/error.h"
 
 namespace onpa::apps::report {
