@@ -122,12 +122,24 @@ void read_dense(const Reader& reader, const io::SafetensorsFile& file, const std
   card.dense.hidden = reader.widths("dense.hidden");
   card.dense.activation = reader.text("dense.activation") == "gelu" ? kernels::Activation::kGelu
                                                                     : kernels::Activation::kRelu;
-  const Tensor last = file.find("layers." + std::to_string(card.dense.hidden.size()) + ".weight");
-  if (!last.defined() || last.shape().rank() != 2) {
-    fail(ExitCode::kBadCheckpoint, name, ": no output layer for ", card.dense.hidden.size(),
-         " hidden layers");
+  // Nobody makes room for widths that the metadata alone claim.
+  std::int64_t inputs = card.dense.inputs;
+  for (std::size_t i = 0; i <= card.dense.hidden.size(); ++i) {
+    const std::string layer = "layers." + std::to_string(i) + ".weight";
+    const Tensor weight = file.find(layer);
+    if (!weight.defined() || weight.shape().rank() != 2) {
+      fail(ExitCode::kBadCheckpoint, name, ": no matrix ", layer, ", of ", card.dense.hidden.size(),
+           " hidden layers");
+    }
+    const std::int64_t outputs =
+        i < card.dense.hidden.size() ? card.dense.hidden[i] : weight.size(0);
+    if (weight.shape() != Shape({outputs, inputs})) {
+      fail(ExitCode::kBadCheckpoint, name, ": ", layer, " is ", weight.shape(), ", want ",
+           Shape({outputs, inputs}));
+    }
+    inputs = outputs;
   }
-  card.dense.outputs = last.size(0);
+  card.dense.outputs = inputs;
 }
 
 // Inputs that published time tables were made for, in frames; table = frames / stride.
@@ -218,9 +230,12 @@ std::map<std::string, std::string> ModelCard::metadata() const {
 }
 
 void ModelCard::check_tensors(const io::NamedTensors& tensors, const std::string& name) const {
-  if (kind != "passt") return;
   try {
-    nn::check_parameters(nn::Passt(passt), tensors);
+    if (kind == "passt") {
+      nn::check_parameters(nn::Passt(passt), tensors);
+    } else {
+      nn::check_parameters(nn::Dense(dense), tensors);
+    }
   } catch (const Error& error) {
     fail(error.code(), name, ": ", error.what());
   }

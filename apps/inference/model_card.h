@@ -38,7 +38,7 @@ struct ModelCard {
 
   std::map<std::string, std::string> metadata() const;
   /// Throws Error (kBadCheckpoint) naming `name` and what is missing, unexpected or of another
-  /// shape, if these are not the tensors of an audio model of this card; says nothing of others.
+  /// shape, if these are not the tensors of a model of this card.
   void check_tensors(const io::NamedTensors& tensors, const std::string& name) const;
   /// Throws Error: kBadCheckpoint naming `name` and the entry that is missing or wrong; kConfig if
   /// `hop` (see WeightsChoice) contradicts the file, or is needed: a bare file whose table fits no

@@ -10,6 +10,7 @@
 #include "apps/inference/model_card.h"
 #include "apps/inference/predictor.h"
 #include "kernels/error.h"
+#include "nn/dense.h"
 #include "nn/passt.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/io/torch_file_write.h"
@@ -40,7 +41,10 @@ class WeightFiles : public ::testing::Test {
  protected:
   static io::NamedTensors tensors_of(const nn::PasstConfig& config,
                                      const std::string& prefix = "") {
-    nn::Passt model(config);
+    return tensors_of(nn::Passt(config), prefix);
+  }
+  template <class Model>
+  static io::NamedTensors tensors_of(Model model, const std::string& prefix = "") {
     hash_fill_parameters(model);
     io::NamedTensors out;
     for (const auto& p : model.parameters()) out.emplace_back(prefix + p.name, p.tensor.detach());
@@ -226,6 +230,35 @@ TEST_F(WeightFiles, BrokenWeightsAreNotConverted) {
   nn::PasstConfig config = small();
   config.head_dist = false;
   EXPECT_EQ(run({"convert", write("one.pt", config).string(), out.string()}).code, 0);
+}
+
+TEST_F(WeightFiles, ABrokenDenseIsNotConverted) {
+  apps::ModelCard card;
+  card.kind = "dense";
+  card.feature_names = {"a", "b"};
+  card.features = {.mean = {0, 0}, .std = {1, 1}};
+  card.dense = {.inputs = 2, .hidden = {3}, .outputs = 1};
+  const io::NamedTensors whole = tensors_of(nn::Dense(card.dense));
+  const fs::path file = folder_ / "dense.safetensors", out = folder_ / "out.safetensors";
+  const auto said = [&](const apps::ModelCard& card, const io::NamedTensors& tensors) {
+    io::write_safetensors(file, tensors, card.metadata());
+    const CommandResult refused = run({"convert", file.string(), out.string()});
+    EXPECT_EQ(refused.code, 83) << refused.err;
+    EXPECT_FALSE(fs::exists(out));
+    return refused.err;
+  };
+  io::NamedTensors less(whole.begin(), whole.end() - 1), more = whole, reshaped = whole;
+  more.emplace_back("layers.2.bias", Tensor::zeros({1}));
+  reshaped[1].second = Tensor::zeros({4});
+  expect_said(said(card, less), {"missing layers.1.bias"});
+  expect_said(said(card, more), {"unexpected layers.2.bias"});
+  expect_said(said(card, reshaped), {"layers.0.bias", "(4)", "(3)"});
+  // Nothing makes room for layers that are not there.
+  apps::ModelCard vast = card;
+  vast.dense.hidden = {1'000'000'000, 1'000'000'000};
+  expect_said(said(vast, whole), {"layers.0.weight is (3, 2), want (1000000000, 2)"});
+  io::write_safetensors(file, whole, card.metadata());
+  EXPECT_EQ(run({"convert", file.string(), out.string()}).code, 0);
 }
 
 TEST_F(WeightFiles, WeightsThatAreNotFiniteAreNotUsed) {
