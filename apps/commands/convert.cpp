@@ -4,6 +4,7 @@
 #include "apps/commands/commands.h"
 #include "apps/inference/predictor.h"
 #include "apps/support/log.h"
+#include "apps/support/outputs.h"
 #include "kernels/error.h"
 #include "nn/adapt.h"
 #include "nn/load.h"
@@ -41,6 +42,7 @@ std::map<std::string, std::string> metadata_of(const nn::WeightsFile& weights, i
 
 int run_convert(const ConvertArgs& args) {
   const bool torch = is_torch_name(args.out);
+  keep_inputs({{"the file to write", args.out}}, {args.model});
   const nn::WeightsFile weights = open_weights(args.model, args.weights);
   const auto metadata = metadata_of(weights, args.weights.hop);
   const std::string bad = nn::first_not_finite(weights.tensors);

@@ -108,6 +108,7 @@ int run_embed(const EmbedArgs& args) {
     return 0;
   }
   const std::vector<std::string> inputs = expand_inputs(args.clips.inputs, args.clips.list);
+  keep_inputs({{"--out", args.out}}, inputs);
   WindowOptions options = window_options(args.clips);
   if (args.timestamps) options.hop_seconds = 0;
   ClipModel clips(*model.passt(), model.card(), options);

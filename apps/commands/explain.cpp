@@ -228,7 +228,10 @@ bool wants_svg(const std::string& path) {
 }
 
 void require_room_for(const ExplainArgs& args) {
-  require_distinct({{"--out", args.out}, {"--json", args.json}, {"--npy", args.npy}});
+  const std::vector<OutputFile> files = {
+      {"--out", args.out}, {"--json", args.json}, {"--npy", args.npy}};
+  require_distinct(files);
+  keep_inputs(files, {args.input, args.model});
   for (const std::string& path : {args.out, args.json, args.npy}) {
     if (!path.empty()) io::require_room(path, 1);  // now, rather than after the work
   }

@@ -5,6 +5,7 @@
 
 #include "apps/commands/commands.h"
 #include "apps/support/log.h"
+#include "apps/support/outputs.h"
 #include "audio/decode_stream.h"
 #include "kernels/error.h"
 #include "tensor/io/npy.h"
@@ -15,6 +16,7 @@ int run_mel(const MelArgs& args) {
   if (std::filesystem::is_directory(args.input)) {
     fail(ExitCode::kBadData, args.input, ": is a folder, want one audio file");
   }
+  keep_inputs({{"--out", args.out}}, {args.input});
   audio::MelConfig config;
   config.mels = args.mels;
   audio::DecodeOptions options;

@@ -12,6 +12,7 @@
 #include "apps/inference/predictor.h"
 #include "apps/inference/windows.h"
 #include "apps/support/inputs.h"
+#include "apps/support/outputs.h"
 #include "apps/support/log.h"
 #include "audio/decode.h"
 #include "data/file.h"
@@ -153,6 +154,7 @@ WindowOptions window_options(const ClipArgs& args) {
 int run_predict(const PredictArgs& args) {
   Predictor model(args.model, args.weights);
   const std::vector<std::string> inputs = expand_inputs(args.clips.inputs, args.clips.list);
+  keep_inputs({{"--npy", args.npy}}, inputs);
   for (const std::string& path : inputs) check_kind(model, path);
   model.compute_on(args.compute);
   return model.passt() ? predict_clips(model, args, inputs) : predict_tables(model, args, inputs);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands/commands.h"
+#include "apps/support/outputs.h"
 #include "kernels/error.h"
 
 namespace onpa::apps {
@@ -74,6 +75,9 @@ void show_split(const Json& split) {
 }  // namespace
 
 int run_prepare(const PrepareArgs& args) {
+  for (const char* file : {"tracks.csv", "card.json"}) {
+    keep_inputs({{"--out", args.out + "/" + file}}, {args.csv});
+  }
   const data::DataSet data = prepare_data(args);
   data.save(args.out);
   const Json card = Json::parse(data.card);

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "apps/study/prepare.h"
@@ -12,6 +13,15 @@
 
 namespace onpa::apps {
 namespace {
+
+bool is_utf8(const std::string& text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
 
 std::string lower(std::string_view text) {
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front()))) {
@@ -56,6 +66,11 @@ std::vector<std::string> feature_names(const std::string& preset) {
     if (names.back().empty() || !seen.insert(names.back()).second) {
       fail(ExitCode::kConfig, "features: got \"", preset,
            "\", want paper10, printed8 or column names, each once, separated by commas");
+    }
+    // The card is JSON, which could not name such a column.
+    if (!is_utf8(names.back())) {
+      fail(ExitCode::kConfig, "features: the column \"", names.back(),
+           "\" is not UTF-8 text; rename it in the table");
     }
     begin = end + 1;
   }

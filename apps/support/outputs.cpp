@@ -25,4 +25,17 @@ void require_distinct(const std::vector<OutputFile>& files) {
   }
 }
 
+void keep_inputs(const std::vector<OutputFile>& files, const std::vector<std::string>& inputs) {
+  for (const OutputFile& file : files) {
+    std::error_code error;
+    if (file.path.empty() || !std::filesystem::is_regular_file(file.path, error)) continue;
+    for (const std::string& input : inputs) {
+      if (std::filesystem::equivalent(file.path, input, error)) {
+        fail(ExitCode::kUsage, file.option, ": ", file.path, " is the input ", input,
+             "; want another file");
+      }
+    }
+  }
+}
+
 }  // namespace onpa::apps

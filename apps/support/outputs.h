@@ -15,4 +15,7 @@ struct OutputFile {
 /// file (io::place_of()).
 void require_distinct(const std::vector<OutputFile>& files);
 
+/// Throws Error (kUsage) if a file would replace one of the inputs, also through links.
+void keep_inputs(const std::vector<OutputFile>& files, const std::vector<std::string>& inputs);
+
 }  // namespace onpa::apps

@@ -69,6 +69,29 @@ TEST_F(ClipOutputs, TwoOfOneNameAreRefused) {
                "--json and --npy name the same file");
 }
 
+TEST_F(ClipOutputs, InputsAreNotReplaced) {
+  fs::copy_file(short_clip(), path("clip.png"));
+  fs::copy_file(model_, path("some.safetensors"));
+  fs::create_symlink("clip.png", path("link.png"));
+  const std::string clip = path("clip.png"), link = path("link.png");
+  write_bytes(path("tracks.csv"), "id,genre,popularity,energy,loudness\na,edm,3,0.5,-7\n");
+  for (const std::vector<std::string>& line : std::vector<std::vector<std::string>>{
+           {"mel", clip, "--out", clip},
+           {"mel", clip, "--out", link},
+           {"embed", "--model", model_, short_clip(), clip, "--out", link},
+           {"predict", "--model", model_, clip, "--npy", clip},
+           {"explain", "--model", model_, clip, "--out", link},
+           {"explain", "--model", model_, clip, "--out", path("x.png"), "--json", clip},
+           {"convert", path("some.safetensors"), path("some.safetensors")},
+           {"prepare", "--csv", path("tracks.csv"), "--out", path(""), "--features",
+            "energy,loudness"}}) {
+    expect_usage(run_command(line), "is the input ");
+  }
+  EXPECT_EQ(read_bytes(clip), read_bytes(short_clip()));
+  EXPECT_EQ(read_bytes(path("some.safetensors")), read_bytes(model_));
+  EXPECT_FALSE(fs::exists(path("x.png")));
+}
+
 TEST_F(ClipOutputs, ALinkStaysAndItsTargetIsReplaced) {
   write_bytes(path("real/target.npy"), "old");
   fs::create_symlink("real/target.npy", path("link.npy"));

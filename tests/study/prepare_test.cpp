@@ -323,6 +323,9 @@ TEST_F(Prepare, RefusesWhatCannotWork) {
             std::string::npos);
   args.csv = folder_ / "absent.csv";
   error_of(args, ExitCode::kInputMissing);
+  PrepareArgs latin = args_for("id,genre,popularity,\xE9nergie\n" + rows(20));
+  latin.features = "\xE9nergie";
+  EXPECT_NE(error_of(latin, ExitCode::kConfig).find("is not UTF-8 text"), std::string::npos);
   error_of(args_for(kHeader), ExitCode::kBadData);
   error_of(args_for(kHeader + rows(1)), ExitCode::kBadData);
 }
