@@ -45,7 +45,7 @@ std::string progress_line(const ProgressState& s, std::size_t columns) {
       fmt::format("epoch {}/{}", s.epoch, s.epochs),
       fmt::format("loss {:.5g}", s.loss),
       fmt::format("lr {:.2g}", s.lr),
-      fmt::format("{:.3g} clips/s", s.clips_per_second),
+      fmt::format("{:.3g} {}/s", s.samples_per_second, s.samples),
       fmt::format("data {:.0f}%", 100 * s.wait_fraction),
       fmt::format("{:.2f} GB", s.memory_bytes / 1e9),
       "ETA " + eta_text(s.eta_seconds),

@@ -12,8 +12,9 @@ struct ProgressState {
   std::int64_t step = 0, total_steps = 0;
   std::int64_t epoch = 0, epochs = 0;  // epoch counts from 1
   double loss = 0, lr = 0;
-  double clips_per_second = 0;
-  double wait_fraction = 0;  // of the time, spent waiting for data
+  double samples_per_second = 0;
+  const char* samples = "clips";  // what they are called
+  double wait_fraction = 0;       // of the time, spent waiting for data
   double memory_bytes = 0;
   double eta_seconds = 0;
 };

@@ -151,7 +151,8 @@ ProgressState TrainingRun::window_state() const {
   out.epochs = config_.train.epochs;
   out.loss = state_.line_loss / static_cast<double>(state_.line_steps);
   out.lr = lr_;
-  out.clips_per_second = static_cast<double>(window_.samples) / seconds;
+  out.samples_per_second = static_cast<double>(window_.samples) / seconds;
+  out.samples = config_.model.kind == "passt" ? "clips" : "rows";
   out.wait_fraction = (steps_->wait_seconds() - window_.wait_seconds) / seconds;
   out.memory_bytes = resident_bytes();
   out.eta_seconds = static_cast<double>(out.total_steps - out.step) * seconds / steps;
@@ -169,7 +170,7 @@ void TrainingRun::report_step(const StepResult& step) {
   if (!line) return;
   Metrics metrics = {{"epoch", static_cast<double>(now.epoch)}, {"loss", now.loss}, {"lr", lr_}};
   if (step.grad_norm) metrics.emplace_back("grad_norm", *step.grad_norm);
-  metrics.insert(metrics.end(), {{"clips_per_second", now.clips_per_second},
+  metrics.insert(metrics.end(), {{"clips_per_second", now.samples_per_second},
                                  {"data_wait", now.wait_fraction},
                                  {"memory_bytes", now.memory_bytes}});
   log(metrics);

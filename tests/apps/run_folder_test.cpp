@@ -106,7 +106,7 @@ TEST(Progress, LineFitsTheColumns) {
   state.epochs = 10;
   state.loss = 0.0123;
   state.lr = 1e-5;
-  state.clips_per_second = 85.4;
+  state.samples_per_second = 85.4;
   state.wait_fraction = 0.031;
   state.memory_bytes = 1.234e9;
   state.eta_seconds = 3723;
@@ -115,6 +115,8 @@ TEST(Progress, LineFitsTheColumns) {
             "1.23 GB | ETA 1:02:03");
   EXPECT_EQ(progress_line(state, 30), "step 120/500 | epoch 2/10");
   EXPECT_EQ(progress_line(state, 5), "");
+  state.samples = "rows";
+  EXPECT_NE(progress_line(state, 0).find(" | 85.4 rows/s | "), std::string::npos);
   state.eta_seconds = std::numeric_limits<double>::infinity();
   EXPECT_NE(progress_line(state, 0).find("ETA ?"), std::string::npos);
 }
