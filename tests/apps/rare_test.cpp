@@ -326,10 +326,12 @@ TEST_F(TrainRare, ResumedHasTheSameBits) {
 
 TEST_F(TrainRare, RanksTrainWhatOneDoes) {
   for (const std::string kind : {"passt", "dense"}) {
-    train_on(1, options(kind, kind + "_one"));
+    // With a small eps AdamW's first steps are nearly signs, also of what is rounding alone.
+    const std::vector<std::string> eps = {"optim.eps=1e-3"};
+    train_on(1, options(kind, kind + "_one", eps));
     for (const int world : {2, 3}) {
       const std::string name = kind + "_of" + std::to_string(world);
-      train_on(world, options(kind, name));
+      train_on(world, options(kind, name, eps));
       // Sums in another order are all that differs.
       EXPECT_LT(testing::weight_difference(path(kind + "_one"), path(name)), 1e-6) << name;
     }
