@@ -75,9 +75,8 @@ void show_split(const Json& split) {
 }  // namespace
 
 int run_prepare(const PrepareArgs& args) {
-  for (const char* file : {"tracks.csv", "card.json"}) {
-    keep_inputs({{"--out", args.out + "/" + file}}, {args.csv});
-  }
+  keep_inputs({{"--out", args.out + "/tracks.csv"}, {"--out", args.out + "/card.json"}},
+              {args.csv});
   const data::DataSet data = prepare_data(args);
   data.save(args.out);
   const Json card = Json::parse(data.card);
