@@ -85,13 +85,15 @@ TEST(WriteFileAtomic, RefusesLinksOfTheSystem) {
 
 TEST(StagedFile, GoesWhenASignalEndsTheProcess) {
   const TempFolder folder;
-  {
+  const auto end_amid_writing = [&] {
     const StagedFile staged(folder / "staged", "text");
     StagedFile done(folder / "done", "text");
     done.commit();
     FileWriter open_file(folder / "open");
     remove_unfinished_files();
-  }
+    ::_exit(7);
+  };
+  EXPECT_EXIT(end_amid_writing(), ::testing::ExitedWithCode(7), "");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
   EXPECT_EQ(read_bytes(folder / "done"), "text");
 }
