@@ -7,8 +7,7 @@ namespace onpa::apps {
 
 int run_study(const StudyArgs& args) {
   // To the end of the process, so that a signal never finds it without.
-  static const auto* const signals = new StopSignals;
-  static_cast<void>(signals);
+  keep_stop_signals();
   return run_study_plan(args);
 }
 

@@ -53,8 +53,7 @@ int run_train(const TrainArgs& args) {
 int run_train_ranks(const TrainArgs& args) {
   // To the end of the process: a signal is to kill neither ranks that join each other nor a run
   // that is done and has only to say so.
-  static const auto* const signals = new StopSignals;
-  static_cast<void>(signals);
+  keep_stop_signals();
   if (!dist::started_as_one_of_several()) return run_train(args);
   check_report_file(args);
   TrainReport report(launched_rank() == 0 ? args.report_json : "");

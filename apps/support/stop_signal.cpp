@@ -3,7 +3,9 @@
 #include <signal.h>
 
 #include <array>
+#include <cstddef>
 #include <mutex>
+#include <new>
 
 #include "tensor/io/file.h"
 
@@ -43,6 +45,11 @@ StopSignals::~StopSignals() {
   const std::lock_guard lock(installing);
   if (--installed > 0) return;
   for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous[i], nullptr);
+}
+
+void keep_stop_signals() {
+  alignas(StopSignals) static std::byte never_destroyed[sizeof(StopSignals)];
+  new (never_destroyed) StopSignals;
 }
 
 int stop_requested() {

@@ -13,6 +13,9 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 };
 
+/// Installs them to the end of the process.
+void keep_stop_signals();
+
 /// The signal that asked to stop, or 0.
 int stop_requested();
 

@@ -256,7 +256,8 @@ TEST(ReportPage, NullsWhereTheyAreAllowed) {
           "/difference/wilcoxon", "/baselines/linear/r2", "/baselines/constant mean/mae"}) {
       paths.push_back(std::string(scope) + key);
     }
-    for (const auto& [key, value] : study_json(small)["scopes"][0]["models"]["dense"].items()) {
+    const StudyJson dense = study_json(small)["scopes"][0]["models"]["dense"];
+    for (const auto& [key, value] : dense.items()) {
       if (key == "status") continue;
       for (const char* model : {"/models/dense/", "/models/passt/"}) {
         paths.push_back(std::string(scope) + model + key);
