@@ -46,6 +46,21 @@ inline double weight_difference(const std::filesystem::path& a, const std::files
   return most;
 }
 
+/// mpirun's own words; a job of a test ends within a minute, whatever happens. Open MPI keeps
+/// memory to its end, which is no leak of onpa's.
+inline std::vector<std::string> mpi_words(int ranks) {
+  return {"--oversubscribe",
+          "--allow-run-as-root",
+          "--bind-to",
+          "none",
+          "--timeout",
+          "60",
+          "-x",
+          "ASAN_OPTIONS=detect_leaks=0",
+          "-np",
+          std::to_string(ranks)};
+}
+
 /// The step of a run's newest checkpoint.
 inline int last_step(const std::filesystem::path& run) {
   const std::string folder = std::filesystem::read_symlink(run / "checkpoints/last").filename();

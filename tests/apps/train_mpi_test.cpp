@@ -18,21 +18,6 @@ namespace fs = std::filesystem;
 
 constexpr double kBound = 1e-6;
 
-// mpirun's own words; a job of a test ends within a minute, whatever happens. Open MPI keeps memory
-// to its end, which is no leak of onpa's.
-std::vector<std::string> mpi_words(int ranks) {
-  return {"--oversubscribe",
-          "--allow-run-as-root",
-          "--bind-to",
-          "none",
-          "--timeout",
-          "60",
-          "-x",
-          "ASAN_OPTIONS=detect_leaks=0",
-          "-np",
-          std::to_string(ranks)};
-}
-
 std::vector<std::string> joined(std::vector<std::string> words,
                                 const std::vector<std::string>& more) {
   words.insert(words.end(), more.begin(), more.end());

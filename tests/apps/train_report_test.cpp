@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
-#include "tests/apps/train_support.h"
+#include "tests/apps/ranks_support.h"
 
 namespace onpa::testing {
 namespace {
@@ -178,15 +178,8 @@ TEST_F(TrainReportTest, AFileThatCannotBeWrittenIsSaidBeforeTheWork) {
 #ifdef ONPA_MPIEXEC
 TEST_F(TrainReportTest, OfSeveralRanksTheFirstWrites) {
   const auto run = [&](const std::vector<std::string>& args) {
-    std::vector<std::string> words = {"--oversubscribe",
-                                      "--allow-run-as-root",
-                                      "--bind-to",
-                                      "none",
-                                      "--timeout",
-                                      "60",
-                                      "-np",
-                                      "2",
-                                      ONPA_COMMAND};
+    std::vector<std::string> words = mpi_words(2);
+    words.emplace_back(ONPA_COMMAND);
     words.insert(words.end(), args.begin(), args.end());
     return Command(ONPA_MPIEXEC, words, {{"ONPA_THREADS", "1"}}).wait();
   };
