@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -116,11 +117,18 @@ FileWriter::FileWriter(std::filesystem::path path, Tap tap, std::filesystem::pat
     : path_(std::move(path)),
       shown_(shown.empty() ? path_ : std::move(shown)),
       tap_(std::move(tap)) {
+  // A signal waits until the file that it would leave behind is noted.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   if (fault_point()) {
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   }
+  const int error = errno;
+  if (descriptor_ >= 0) note_unfinished(path_);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
   if (descriptor_ < 0) fail_errno(ExitCode::kCannotCreate, "create", shown_);
-  note_unfinished(path_);
 }
 
 FileWriter::~FileWriter() {
